@@ -1,0 +1,245 @@
+"""What the API speaks of: campaigns, leads, lists and sequences.
+
+Answers are read leniently (unknown fields are ignored, optional ones may be missing or of another
+type) but never guessed: what the contract requires and the answer lacks is a :class:`ShapeError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pendulum
+
+__all__ = [
+    "AcceptedBatch",
+    "Campaign",
+    "Email",
+    "GeneratedSequence",
+    "GenerationOptions",
+    "Lead",
+    "LeadList",
+    "ShapeError",
+]
+
+GenerationOptions = dict[str, Any]
+"""The ``options`` object of both generate calls, built by :func:`machfive_provider.leads.build_options`."""
+
+
+class ShapeError(ValueError):
+    """An answer lacks what the contract requires; its text says what, without quoting the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """A campaign of the workspace."""
+
+    id: str
+    name: str
+    created_at: pendulum.DateTime | None = None
+
+    @classmethod
+    def from_json(cls, data: Any) -> Campaign:
+        """Read one campaign; raises :class:`ShapeError`."""
+        item = _mapping(data, "a campaign")
+        return cls(_text(item, "id"), _text(item, "name"), _time(item, "created_at"))
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """A person to write to. Only ``email`` is required; results are matched to leads by it."""
+
+    email: str
+    name: str | None = None
+    title: str | None = None
+    company: str | None = None
+    company_website: str | None = None
+    linkedin_url: str | None = None
+
+    def to_json(self) -> dict[str, str]:
+        """Return the lead as the API takes it, without the fields that are not set."""
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in fields.items() if value is not None}
+
+    @property
+    def key(self) -> str:
+        """What tells two leads apart: the email, whatever its case."""
+        return self.email.casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class LeadList:
+    """A list: the leads of one accepted batch and how far MachFive has come with them.
+
+    ``processing_status`` is kept as sent: statuses the contract does not know mean "still running".
+    """
+
+    id: str
+    processing_status: str
+    campaign_id: str | None = None
+    custom_name: str | None = None
+    created_at: pendulum.DateTime | None = None
+    updated_at: pendulum.DateTime | None = None
+    completed_at: pendulum.DateTime | None = None
+    failed_at: pendulum.DateTime | None = None
+    leads_count: int | None = None
+    emails_created: int | None = None
+
+    @classmethod
+    def from_json(cls, data: Any) -> LeadList:
+        """Read a list, summary or detail; raises :class:`ShapeError`."""
+        item = _mapping(data, "a list")
+        return cls(
+            id=_text(item, "id"),
+            processing_status=_text(item, "processing_status"),
+            campaign_id=_optional_text(item, "campaign_id"),
+            custom_name=_optional_text(item, "custom_name"),
+            created_at=_time(item, "created_at"),
+            updated_at=_time(item, "updated_at"),
+            completed_at=_time(item, "completed_at"),
+            failed_at=_time(item, "failed_at"),
+            leads_count=_count(item, "leads_count"),
+            emails_created=_count(item, "emails_created"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what :meth:`from_json` reads, without what is not known."""
+        known = {name: getattr(self, name) for name in self.__slots__}
+        return {
+            name: value.to_iso8601_string() if isinstance(value, pendulum.DateTime) else value
+            for name, value in known.items()
+            if value is not None
+        }
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the emails are written. The only status that is success."""
+        return self.processing_status == "completed"
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the list ended failed: final, and never exported."""
+        return self.processing_status == "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    """One written email of a sequence."""
+
+    step: int
+    subject: str
+    body: str
+
+    @classmethod
+    def from_json(cls, data: Any) -> Email:
+        """Read one email; raises :class:`ShapeError`."""
+        item = _mapping(data, "an email")
+        step = _count(item, "step")
+        if step is None:
+            raise ShapeError("an email has no whole number 'step'")
+        return cls(step, _text(item, "subject"), _text(item, "body"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the email as plain JSON, as it goes into XCom."""
+        return {"step": self.step, "subject": self.subject, "body": self.body}
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedBatch:
+    """The answer to ``generate-batch``: the list that was bought."""
+
+    list_id: str
+    status: str | None = None
+    leads_count: int | None = None
+    message: str | None = None
+
+    @classmethod
+    def from_json(cls, data: Any) -> AcceptedBatch:
+        """Read the answer; raises :class:`ShapeError`, ``list_id`` being what matters."""
+        item = _mapping(data, "the answer")
+        return cls(
+            list_id=_text(item, "list_id"),
+            status=_optional_text(item, "status"),
+            leads_count=_count(item, "leads_count"),
+            message=_optional_text(item, "message"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedSequence:
+    """The emails of one lead, as ``generate`` answers them.
+
+    A sequence recovered from its list has neither ``lead_id`` nor ``credits_remaining``.
+    """
+
+    list_id: str
+    sequence: tuple[Email, ...]
+    lead_id: str | None = None
+    credits_remaining: int | None = None
+
+    @classmethod
+    def from_json(cls, data: Any) -> GeneratedSequence:
+        """Read the answer; raises :class:`ShapeError`."""
+        item = _mapping(data, "the answer")
+        return cls(
+            list_id=_text(item, "list_id"),
+            sequence=tuple(Email.from_json(email) for email in array(item, "sequence")),
+            lead_id=_optional_text(item, "lead_id"),
+            credits_remaining=_count(item, "credits_remaining"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON, as it goes into XCom; what is not known is left out."""
+        known = {
+            "lead_id": self.lead_id,
+            "list_id": self.list_id,
+            "credits_remaining": self.credits_remaining,
+        }
+        return {
+            **{name: value for name, value in known.items() if value is not None},
+            "sequence": [email.to_json() for email in self.sequence],
+        }
+
+
+def array(data: Any, name: str) -> list[Any]:
+    """Return the array under ``name``; raises :class:`ShapeError`."""
+    value = _mapping(data, "the answer").get(name)
+    if not isinstance(value, list):
+        raise ShapeError(f"{name!r} is not an array")
+    return value
+
+
+def _mapping(data: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping):
+        raise ShapeError(f"{what} is not an object")
+    return data
+
+
+def _text(item: Mapping[str, Any], name: str) -> str:
+    value = item.get(name)
+    if not isinstance(value, str) or ((name == "id" or name.endswith("_id")) and not value):
+        raise ShapeError(f"{name!r} is not a text")
+    return value
+
+
+def _optional_text(item: Mapping[str, Any], name: str) -> str | None:
+    value = item.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _count(item: Mapping[str, Any], name: str) -> int | None:
+    value = item.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _time(item: Mapping[str, Any], name: str) -> pendulum.DateTime | None:
+    value = item.get(name)
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return pendulum.instance((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC))
+    except (ValueError, OverflowError):
+        return None

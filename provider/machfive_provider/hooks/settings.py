@@ -1,0 +1,102 @@
+"""Reads an Airflow connection of type ``machfive``: every field checked, nothing sent, nothing blocking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from machfive_provider.api.settings import ClientSettings
+from machfive_provider.errors import ConfigurationError
+
+__all__ = ["CONNECTION_FIELDS", "FIELD_BEHAVIOUR", "ConnectionSettings"]
+
+# One description of the form, for provider info (Airflow 3.2 and later) and for the hook (before).
+CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
+    "namespace": {
+        "label": "Namespace",
+        "description": "Set it when several Airflow deployments use one MachFive workspace, to a different "
+        "text in each: it keeps their batches apart.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "max_concurrent_batches": {
+        "label": "Max concurrent batches",
+        "description": "How many batches your MachFive plan lets a workspace process at once, if you know.",
+        "schema": {"type": ["integer", "null"], "minimum": 1},
+    },
+}
+FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden_fields": ["schema", "login", "port", "extra"],
+    "relabeling": {"password": "API key", "host": "Base URL"},
+    "placeholders": {"host": "https://app.machfive.io", "password": "mf_live_…"},
+}
+
+
+class _Connection(Protocol):
+    host: str | None
+    port: int | None
+    password: str | None
+    extra: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """What a connection says.
+
+    :param client: address and key
+    :param namespace: tells deployments apart that share one workspace
+    :param max_concurrent_batches: the workspace's limit, where the user knows it
+    """
+
+    client: ClientSettings
+    namespace: str | None = None
+    max_concurrent_batches: int | None = None
+
+    @classmethod
+    def from_connection(cls, connection: _Connection) -> ConnectionSettings:
+        """Read a connection; raises ``ConfigurationError`` naming the field and the fix.
+
+        ``extra`` is parsed here: ``extra_dejson`` talks to the supervisor and can stall the triggerer.
+        """
+        host = (connection.host or "").strip()
+        if host and connection.port and ":" not in host.rpartition("//")[2].rpartition("]")[2]:
+            host = f"{host}:{connection.port}"
+        extra = _extra(connection.extra)
+        return cls(
+            ClientSettings(host, connection.password or ""),
+            namespace=_namespace(extra.get("namespace")),
+            max_concurrent_batches=_positive(extra.get("max_concurrent_batches")),
+        )
+
+
+def _extra(text: str | None) -> Mapping[str, Any]:
+    if not text or not text.strip():
+        return {}
+    try:
+        extra = json.loads(text)
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise ConfigurationError('The connection\'s extra is not a JSON object such as {"namespace": "prod"}.')
+    return extra
+
+
+def _namespace(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return (value or "").strip() or None
+    raise ConfigurationError("The connection's extra 'namespace' must be a text.")
+
+
+def _positive(value: Any) -> int | None:
+    if value in (None, ""):
+        return None
+    try:
+        number = int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else 0
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ConfigurationError(
+            "The connection's extra 'max_concurrent_batches' must be a whole number of at least 1, or left out."
+        )
+    return number

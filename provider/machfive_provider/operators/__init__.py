@@ -1,0 +1,1 @@
+"""Operators: buy emails for leads, and export them."""

@@ -1,0 +1,136 @@
+"""The operator that exports a list, whoever bought it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import conf
+
+from machfive_provider import errors, exports
+from machfive_provider.api.protocol import check_uuid
+from machfive_provider.lead_files import SUFFIXES
+from machfive_provider.leads import check_policy, prepare, read_leads
+from machfive_provider.operators.link import MachFiveCampaignLink
+from machfive_provider.operators.reporting import report_export
+from machfive_provider.operators.waiting import ListWaitingOperator, seconds
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from machfive_provider.api.models import LeadList
+
+__all__ = ["MachFiveExportListOperator"]
+
+
+class MachFiveExportListOperator(ListWaitingOperator):
+    """Waits until a list has completed and writes its emails to a file or object.
+
+    The destination appears complete or not at all. Returns it, and pushes ``machfive_export`` (path, bytes, leads,
+    emails, missing).
+
+    :param list_id: the list's UUID
+    :param export_to: a path or URL that ObjectStoragePath reaches
+    :param export_format: ``csv``, ``json`` or ``jsonl``
+    :param overwrite: False accepts an existing destination only if it holds these very bytes
+    :param expected_leads: a number, a list of leads or emails, or a leads file, to count against; None takes the
+        list's own ``leads_count``
+    :param on_missing_leads: when leads are missing from the result: ``fail``, ``warn`` or ``ignore``
+    :param deferrable: wait in the triggerer and hold no worker
+    :param poll_interval: seconds between looks; MachFive asks for 10-30
+    :param timeout: seconds after which this attempt stops waiting
+    :param machfive_conn_id: the Airflow connection
+    :raises ListFailedError: if the list ended failed
+    :raises IncompleteExportError: if leads are missing, under ``fail``
+    """
+
+    template_fields: Sequence[str] = (
+        "list_id",
+        "export_to",
+        "export_format",
+        "expected_leads",
+        "machfive_conn_id",
+    )
+    operator_extra_links = (MachFiveCampaignLink(),)
+    ui_color = "#e4f3ea"
+
+    def __init__(
+        self,
+        *,
+        list_id: str,
+        export_to: str,
+        export_format: str = "csv",
+        overwrite: bool = True,
+        expected_leads: Any = None,
+        on_missing_leads: str = "fail",
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 20,
+        timeout: float | timedelta = 86400,
+        machfive_conn_id: str = "machfive_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.list_id = list_id
+        self.export_to = export_to
+        self.export_format = export_format
+        self.overwrite = overwrite
+        self.expected_leads = expected_leads
+        self.on_missing_leads = on_missing_leads
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.machfive_conn_id = machfive_conn_id
+
+    def execute(self, context: Context) -> Any:
+        """Wait for the list, then export it."""
+        check_policy("on_missing_leads", self.on_missing_leads, exports.MISSING_POLICIES)
+        check_policy("export_format", self.export_format, exports.FORMATS)
+        list_id = check_uuid("list_id", self.list_id)
+        self._expected(None)
+        self._destination().check(must_be_new=False)
+        return self.wait_for(context, list_id, {})
+
+    def on_list_ended(self, context: Context, lead_list: LeadList, batch: Mapping[str, Any]) -> Any:
+        """Export and count a list that has completed."""
+        if lead_list.is_failed:
+            raise errors.ListFailedError(f"list {lead_list.id} ended failed on MachFive's side")
+        destination = self._destination()
+        with self.hook() as hook:
+            if lead_list.campaign_id:
+                MachFiveCampaignLink.store(context, hook.settings.client.base_url, lead_list.campaign_id)
+            try:
+                figures = exports.write_export(hook, lead_list, destination, self.export_format)
+            except errors.NotReadyError:
+                self.log.info("List %s is not ready for export yet; waiting.", lead_list.id)
+                pause = seconds("poll_interval", self.poll_interval)
+                return self.wait_for(context, lead_list.id, batch, not_before=pause)
+        expected = self._expected(lead_list)
+        report_export(self.log, context, lead_list.id, destination.url, figures, expected, self.on_missing_leads)
+        return destination.url
+
+    def _destination(self) -> Any:
+        from machfive_provider.destinations import Destination
+
+        return Destination(self.export_to, overwrite=self.overwrite)
+
+    def _expected(self, lead_list: LeadList | None) -> int | set[str] | None:
+        """Return what the export should hold: emails in lower case, or a number, or None if nobody knows."""
+        expected = self.expected_leads
+        if expected is None:
+            return lead_list.leads_count if lead_list else None
+        if isinstance(expected, str) and expected.strip().isdecimal():
+            expected = int(expected)  # a template renders to text
+        if isinstance(expected, int) and not isinstance(expected, bool) and expected >= 0:
+            return expected
+        if isinstance(expected, str) and expected.strip().lower().endswith(SUFFIXES):
+            rows = read_leads(leads_path=expected)
+        elif isinstance(expected, (str, list, tuple)):
+            rows = read_leads(expected)
+            rows = [row._replace(fields={"email": row.fields}) if isinstance(row.fields, str) else row for row in rows]
+        else:
+            raise errors.ConfigurationError(
+                "expected_leads must be a number, a list of leads or emails, or a leads file "
+                f"({', '.join(SUFFIXES)}), not {errors.kind_of(expected)}."
+            )
+        return {lead.key for lead in prepare(rows, "skip", "first", "expected_leads").leads}

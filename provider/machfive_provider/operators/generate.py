@@ -1,0 +1,340 @@
+"""The operators that buy emails: a batch of leads, or a single one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from machfive_provider import errors, exports, submission
+from machfive_provider.leads import PreparedLeads, check_policy, prepare, read_leads, single_lead
+from machfive_provider.operators.generation import OPTION_FIELDS, GenerateOperator
+from machfive_provider.operators.link import MachFiveCampaignLink
+from machfive_provider.operators.reporting import report_export
+from machfive_provider.operators.waiting import DEFERRAL_MARGIN, seconds
+from machfive_provider.options import build_options
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from machfive_provider.api.models import GenerationOptions, LeadList
+    from machfive_provider.destinations import Destination
+    from machfive_provider.hooks.machfive import MachFiveHook
+
+__all__ = ["MachFiveGenerateBatchOperator", "MachFiveGenerateOperator"]
+
+
+class MachFiveGenerateBatchOperator(GenerateOperator):
+    """Submits leads as one batch, waits until their emails are written and, if asked, exports them.
+
+    Returns the ``list_id``. Pushes ``machfive_batch`` after the submission and again at the end, and
+    ``machfive_export`` with ``export_to``. One credit is spent for each lead.
+
+    :param leads: a list of mappings, an XComArg or a JSON array as text; or ``leads_path``
+    :param leads_path: a CSV, JSON or JSONL file anywhere ObjectStoragePath reaches
+    :param campaign_id: the campaign's UUID; or ``campaign_name``
+    :param campaign_name: its exact name, whatever the case
+    :param list_name: shown in the MachFive app, before a tag of our own
+    :param email_count: emails for each lead, 1-5 (API.md; the newer generation: 1-4)
+    :param email_signature: appended to each email
+    :param signature_id: UUID of a saved signature instead (newer generation)
+    :param additional_details: context for the writer (newer; ``campaign_angle`` in ``options`` for the older)
+    :param approved_ctas: calls to action the writer may use
+    :param enrichment_enabled: research each lead further, for two credits instead of one
+    :param notification_email: told by MachFive when the list has completed
+    :param options: further options, passed through as given
+    :param max_leads: refuse to submit more leads than this, duplicates not counted
+    :param on_invalid_lead: ``fail``, or ``skip`` to leave bad leads out
+    :param on_duplicate_lead: ``fail``, or ``first`` to keep the first
+    :param on_existing_list: what to do when this very batch is already bought: ``adopt`` it, ``resubmit`` and pay
+        again once for each clear, or ``fail``
+    :param max_resubmissions: how often a batch whose list failed is bought again
+    :param wait_for_completion: False returns right after the submission, whatever ``deferrable`` says
+    :param capacity_timeout: seconds to wait for room when the workspace runs too many batches
+    :param export_to: path or URL to write the emails to
+    :param export_format: ``jsonl``, ``json`` or ``csv``
+    :param overwrite: False refuses an existing destination before anything is bought
+    :param on_missing_leads: when leads are missing from the result: ``fail``, ``warn`` or ``ignore``
+    :param deferrable: wait in the triggerer and hold no worker
+    :param poll_interval: seconds between looks; MachFive asks for 10-30
+    :param timeout: seconds after which this attempt stops waiting; MachFive keeps working, a retry re-attaches
+    :param machfive_conn_id: the Airflow connection
+    :raises MachFiveError: see ``machfive_provider.errors`` for what each class does to the task
+    """
+
+    template_fields: Sequence[str] = (
+        "leads",
+        "leads_path",
+        "campaign_id",
+        "campaign_name",
+        *OPTION_FIELDS,
+        "options",
+        "export_to",
+        "export_format",
+        "machfive_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        leads: Any = None,
+        leads_path: str | None = None,
+        notification_email: str | None = None,
+        max_leads: int | None = None,
+        on_invalid_lead: str = "fail",
+        on_duplicate_lead: str = "fail",
+        wait_for_completion: bool = True,
+        capacity_timeout: float | timedelta = 86400,
+        export_to: str | None = None,
+        export_format: str = "jsonl",
+        overwrite: bool = True,
+        on_missing_leads: str = "fail",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.leads = leads
+        self.leads_path = leads_path
+        self.notification_email = notification_email
+        self.max_leads = max_leads
+        self.on_invalid_lead = on_invalid_lead
+        self.on_duplicate_lead = on_duplicate_lead
+        self.wait_for_completion = wait_for_completion
+        self.capacity_timeout = capacity_timeout
+        self.export_to = export_to
+        self.export_format = export_format
+        self.overwrite = overwrite
+        self.on_missing_leads = on_missing_leads
+
+    def execute(self, context: Context) -> Any:
+        """Submit the batch, unless an earlier attempt has, and wait for it."""
+        return self._submit(context, asked_at=time.time())
+
+    def resume_submission(self, context: Context, event: Any = None) -> Any:
+        """Come back from the triggerer with room in the workspace, and submit."""
+        from machfive_provider.triggers import events
+
+        return self._submit(context, asked_at=float(events.read(event, "room")["asked_at"]))
+
+    def on_list_ended(self, context: Context, lead_list: LeadList, batch: Mapping[str, Any]) -> Any:
+        """Report, export and count a list that has ended."""
+        if lead_list.is_failed:
+            raise errors.BatchFailedError(
+                f"list {lead_list.id} ended failed on MachFive's side and can never be exported. Its leads have to be "
+                f"bought again: a retry does so, at most {self.max_resubmissions} times (max_resubmissions)."
+            )
+        self.log.info(
+            "List %s has completed: %s leads, %s emails.",
+            lead_list.id,
+            lead_list.leads_count,
+            lead_list.emails_created,
+        )
+        context["ti"].xcom_push(key="machfive_batch", value={**batch, **_end_of(lead_list)})
+        if self.export_to is not None:
+            try:
+                self._export(context, lead_list, batch)
+            except errors.NotReadyError:
+                self.log.info("List %s is not ready for export yet; waiting.", lead_list.id)
+                pause = seconds("poll_interval", self.poll_interval)
+                return self.wait_for(context, lead_list.id, batch, not_before=pause)
+        return lead_list.id
+
+    def _submit(self, context: Context, asked_at: float) -> Any:
+        self._check()
+        prepared, options = self._prepare(), build_options(self.named_options(), self.options)
+        self._guard_spending(prepared, options)
+        destination = self._destination()
+        with self.hook() as hook:
+            intent = self.intent_of(context, hook, prepared, options)
+            MachFiveCampaignLink.store(context, hook.settings.client.base_url, intent.campaign_id)
+            bought = self._buy(hook, intent, destination, asked_at)
+        batch = {
+            "list_id": bought.list_id,
+            "list_name": bought.list_name,
+            "tag": bought.tag,
+            "generation": bought.generation,
+            "campaign_id": intent.campaign_id,
+            "leads_submitted": len(prepared.leads),
+            "leads_skipped": prepared.skipped,
+            "bought": bought.bought,
+        }
+        context["ti"].xcom_push(key="machfive_batch", value=batch)
+        if not self.wait_for_completion:
+            return bought.list_id
+        submitted_at = time.time() if bought.bought else None
+        return self.wait_for(context, bought.list_id, batch, submitted_at=submitted_at, seen=bought.lead_list)
+
+    def _buy(
+        self, hook: MachFiveHook, intent: submission.Intent, destination: Destination | None, asked_at: float
+    ) -> submission.Submission:
+        deadline = asked_at + seconds("capacity_timeout", self.capacity_timeout)
+        while True:
+            try:
+                return submission.buy(
+                    hook,
+                    intent,
+                    lambda options: hook.generate_batch(intent.campaign_id, intent.leads, options),
+                    self.log,
+                    on_existing_list=self.on_existing_list,
+                    max_resubmissions=self.max_resubmissions,
+                    before_paying=lambda: destination.check(must_be_new=True) if destination else None,
+                )
+            except errors.WorkspaceLimitError as error:
+                self.log.info("The workspace has no room for another batch now; waiting for it. %s", error)
+                self._wait_for_room(asked_at, deadline, error.retry_after)
+
+    def _wait_for_room(self, asked_at: float, deadline: float, retry_after: float | None) -> None:
+        from machfive_provider.polling import jittered
+        from machfive_provider.triggers.capacity import MachFiveCapacityTrigger, no_room
+
+        now, interval = time.time(), seconds("poll_interval", self.poll_interval)
+        if now >= deadline:
+            raise no_room(now - asked_at)
+        if self.deferrable:
+            self.defer(
+                trigger=MachFiveCapacityTrigger(self.machfive_conn_id, asked_at, deadline, interval),
+                method_name="resume_submission",
+                timeout=timedelta(seconds=deadline - now + DEFERRAL_MARGIN),
+            )
+        time.sleep(jittered(min(max(interval, retry_after or 0.0), deadline - now)))
+
+    def _check(self) -> None:
+        self.check_common()
+        seconds("capacity_timeout", self.capacity_timeout)
+        check_policy("on_missing_leads", self.on_missing_leads, exports.MISSING_POLICIES)
+        check_policy("export_format", self.export_format, exports.FORMATS)
+        if self.export_to is not None and not self.wait_for_completion:
+            raise errors.ConfigurationError(
+                "export_to needs wait_for_completion=True: there is nothing to export before the list has completed. "
+                "Drop one of them, or export later with MachFiveExportListOperator."
+            )
+        limit = self.max_leads
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise errors.ConfigurationError(f"max_leads must be a whole number of at least 1, not {limit!r}.")
+
+    def _prepare(self) -> PreparedLeads:
+        source = "leads" if self.leads_path is None else f"leads_path {self.leads_path!r}"
+        rows = read_leads(self.leads, self.leads_path)
+        prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead, source)
+        if prepared.unknown_fields:
+            names = ", ".join(map(repr, prepared.unknown_fields))
+            self.log.warning("%s: MachFive has no fields for %s; left out.", source, names)
+        if prepared.skipped:
+            shown = "; ".join((*prepared.invalid, *prepared.duplicates)[:10])
+            self.log.warning("%s: %d of %d leads skipped: %s.", source, prepared.skipped, len(rows), shown)
+        return prepared
+
+    def _guard_spending(self, prepared: PreparedLeads, options: GenerationOptions) -> None:
+        cost = submission.credits_needed(prepared.leads, options)
+        if self.max_leads is not None and cost > self.max_leads:
+            doubled = " (enrichment_enabled counts each lead twice)" if cost > len(prepared.leads) else ""
+            raise errors.InvalidLeadsError(
+                f"{len(prepared.leads)} leads cost {cost} credits{doubled}, more than max_leads={self.max_leads} "
+                "allows. Nothing was sent. Submit fewer leads or raise max_leads."
+            )
+
+    def _destination(self) -> Destination | None:
+        if self.export_to is None:
+            return None
+        from machfive_provider.destinations import Destination
+
+        destination = Destination(self.export_to, overwrite=self.overwrite)
+        destination.check(must_be_new=False)
+        return destination
+
+    def _export(self, context: Context, lead_list: LeadList, batch: Mapping[str, Any]) -> None:
+        destination = self._destination()
+        if destination is None:
+            return
+        expected = self._expected(batch)
+        with self.hook() as hook:
+            figures = exports.write_export(hook, lead_list, destination, self.export_format)
+        report_export(self.log, context, lead_list.id, destination.url, figures, expected, self.on_missing_leads)
+
+    def _expected(self, batch: Mapping[str, Any]) -> int | set[str] | None:
+        """Return the emails that were bought; only their number if the leads are no longer the same."""
+        prepared = prepare(read_leads(self.leads, self.leads_path), self.on_invalid_lead, self.on_duplicate_lead)
+        number = batch.get("leads_submitted")
+        if number is not None and number != len(prepared.leads):
+            self.log.warning("The leads are no longer those that were submitted: counting them, not comparing.")
+            return int(number)
+        return {lead.key for lead in prepared.leads}
+
+
+class MachFiveGenerateOperator(GenerateOperator):
+    """Writes the emails of a single lead and returns them.
+
+    On a worker it uses the synchronous ``generate`` call, which takes 3-10 minutes; deferrable, it submits a batch
+    of one and waits in the triggerer. Returns ``lead_id``, ``list_id``, ``sequence`` and ``credits_remaining``; a
+    sequence that was fetched from its list has neither the first nor the last.
+
+    :param lead: a mapping, an XComArg or a JSON object as text
+
+    The other parameters are those of :class:`MachFiveGenerateBatchOperator`.
+    """
+
+    template_fields: Sequence[str] = (
+        "lead",
+        "campaign_id",
+        "campaign_name",
+        *(name for name in OPTION_FIELDS if name != "notification_email"),
+        "options",
+        "machfive_conn_id",
+    )
+
+    def __init__(self, *, lead: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lead = lead
+
+    def execute(self, context: Context) -> Any:
+        """Buy the sequence, unless an earlier attempt has, and return it."""
+        self.check_common()
+        prepared, options = single_lead(self.lead), build_options(self.named_options(), self.options)
+        with self.hook() as hook:
+            intent = self.intent_of(context, hook, prepared, options)
+            MachFiveCampaignLink.store(context, hook.settings.client.base_url, intent.campaign_id)
+            bought = submission.buy(
+                hook,
+                intent,
+                lambda given: self._send(hook, intent, given),
+                self.log,
+                on_existing_list=self.on_existing_list,
+                max_resubmissions=self.max_resubmissions,
+            )
+        if bought.answer is not None:
+            return bought.answer.to_json()
+        submitted_at = time.time() if bought.bought else None
+        return self.wait_for(context, bought.list_id, {}, submitted_at=submitted_at, seen=bought.lead_list)
+
+    def on_list_ended(self, context: Context, lead_list: LeadList, batch: Mapping[str, Any]) -> Any:
+        """Fetch the sequence of a list that has ended."""
+        if lead_list.is_failed:
+            raise errors.BatchFailedError(
+                f"list {lead_list.id} of this lead ended failed on MachFive's side; a retry buys it again, at most "
+                f"{self.max_resubmissions} times (max_resubmissions)."
+            )
+        wanted = single_lead(self.lead).leads[0].key
+        with self.hook() as hook:
+            try:
+                for lead in exports.iter_leads(hook.stream_export(lead_list.id, "json")):
+                    if lead["email"].casefold() == wanted:
+                        return {"list_id": lead_list.id, "sequence": lead["sequence"]}
+            except errors.NotReadyError:
+                return self.wait_for(
+                    context, lead_list.id, batch, not_before=seconds("poll_interval", self.poll_interval)
+                )
+        raise errors.IncompleteExportError(f"list {lead_list.id} has completed without the emails of its lead")
+
+    def _send(self, hook: MachFiveHook, intent: submission.Intent, options: GenerationOptions) -> Any:
+        if self.deferrable:
+            return hook.generate_batch(intent.campaign_id, intent.leads, options)
+        return hook.generate(intent.campaign_id, intent.leads[0], options)
+
+
+def _end_of(lead_list: LeadList) -> dict[str, Any]:
+    completed_at = lead_list.completed_at.to_iso8601_string() if lead_list.completed_at else None
+    return {
+        "leads_count": lead_list.leads_count,
+        "emails_created": lead_list.emails_created,
+        "completed_at": completed_at,
+    }

@@ -1,0 +1,1 @@
+"""Sensors: wait for lists that somebody else submitted."""

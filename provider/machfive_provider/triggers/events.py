@@ -1,0 +1,64 @@
+"""How a trigger's outcome travels back to the task: plain JSON there, the same objects and errors here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pendulum
+
+from machfive_provider import errors
+from machfive_provider.api.models import LeadList
+
+__all__ = ["ended", "error_from_json", "error_to_json", "failed", "read", "room"]
+
+_PLAIN = ("message", "status_code", "code", "detail", "request_id", "endpoint", "retry_after")
+
+
+def ended(lists: Iterable[LeadList]) -> dict[str, Any]:
+    """Return the event for lists that have ended, completed or failed."""
+    return {"status": "ended", "lists": [each.to_json() for each in lists]}
+
+
+def room(asked_at: float) -> dict[str, Any]:
+    """Return the event for room in the workspace; ``asked_at`` is when the task first asked, epoch seconds."""
+    return {"status": "room", "asked_at": asked_at}
+
+
+def failed(error: errors.MachFiveError) -> dict[str, Any]:
+    """Return the event for a wait that ended badly: the resume method raises it on the worker."""
+    return {"status": "error", "error": error_to_json(error)}
+
+
+def read(event: Any, expected: str) -> Mapping[str, Any]:
+    """Return an event of the expected status.
+
+    :raises MachFiveError: the error it carries, of the same class as in worker mode; or ``PollingError`` for
+        an event that is not known, because only a known success is one
+    """
+    if isinstance(event, Mapping):
+        if event.get("status") == "error" and isinstance(event.get("error"), Mapping):
+            raise error_from_json(event["error"])
+        if event.get("status") == expected:
+            return event
+    raise errors.PollingError("the task was resumed without a usable event; its list may be fine")
+
+
+def error_to_json(error: errors.MachFiveError) -> dict[str, Any]:
+    """Return an error as plain JSON."""
+    return {
+        "class": type(error).__name__,
+        "occurred_at": error.occurred_at.to_iso8601_string(),
+        **{name: getattr(error, name) for name in _PLAIN},
+    }
+
+
+def error_from_json(data: Mapping[str, Any]) -> errors.MachFiveError:
+    """Return the error that :func:`error_to_json` wrote; one of an unknown class is a transient one."""
+    name = data.get("class")
+    known = getattr(errors, name) if name in errors.__all__ else errors.MachFiveTransientError
+    context = {field: data.get(field) for field in _PLAIN if field != "message"}
+    moment = pendulum.parse(data["occurred_at"]) if data.get("occurred_at") else None
+    occurred_at = moment if isinstance(moment, pendulum.DateTime) else None
+    error: errors.MachFiveError = known(str(data.get("message")), occurred_at=occurred_at, **context)
+    return error

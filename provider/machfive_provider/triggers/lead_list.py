@@ -1,0 +1,125 @@
+"""The trigger that waits for lists."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+
+from machfive_provider import errors
+from machfive_provider.api.models import LeadList
+from machfive_provider.polling import Done, GiveUp, Progress, Wait, Watch, decide, jittered
+from machfive_provider.shared_poller import SharedPoller, shared_poller
+from machfive_provider.triggers import events
+
+__all__ = ["MachFiveListTrigger"]
+
+
+class MachFiveListTrigger(BaseTrigger):
+    """Waits until every list has completed or one has failed; sends GETs only.
+
+    :param list_ids: the lists to wait for
+    :param machfive_conn_id: the connection; only its id travels
+    :param poll_interval: seconds between looks at a list
+    :param started_at: epoch seconds at which the wait began
+    :param deadline: epoch seconds after which it is given up
+    :param submitted_at: epoch seconds of this task's own submission, None for somebody else's lists
+    :param first_look_at: epoch seconds before which there is nothing new to see
+    :param ends_task: end the task from here when all have completed, without a worker
+    """
+
+    def __init__(
+        self,
+        list_ids: list[str],
+        machfive_conn_id: str,
+        poll_interval: float,
+        started_at: float,
+        deadline: float,
+        submitted_at: float | None = None,
+        first_look_at: float = 0.0,
+        ends_task: bool = False,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.list_ids = list_ids
+        self.machfive_conn_id = machfive_conn_id
+        self.poll_interval = poll_interval
+        self.started_at = started_at
+        self.deadline = deadline
+        self.submitted_at = submitted_at
+        self.first_look_at = first_look_at
+        self.ends_task = ends_task
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what the trigger is made of again: plain values, no key, no lead."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "list_ids": self.list_ids,
+                "machfive_conn_id": self.machfive_conn_id,
+                "poll_interval": self.poll_interval,
+                "started_at": self.started_at,
+                "deadline": self.deadline,
+                "submitted_at": self.submitted_at,
+                "first_look_at": self.first_look_at,
+                "ends_task": self.ends_task,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event: the lists that ended, or the error that the task is to raise."""
+        try:
+            lists = await self._wait_for_all()
+        except errors.MachFiveError as error:
+            event = TriggerEvent(events.failed(error))  # type: ignore[no-untyped-call]
+        else:
+            event = self._event(lists)
+        # Nothing may follow the yield: a trigger that goes on is told that it was killed.
+        yield event
+
+    def _event(self, lists: list[LeadList]) -> TriggerEvent:
+        if self.ends_task and all(each.is_completed for each in lists):
+            return TaskSuccessEvent()
+        return TriggerEvent(events.ended(lists))  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Say what becomes of the lists. It can fire by mistake, so it does nothing else."""
+        self.log.warning(
+            "The task may have been ended by a user. MachFive has no cancel: list %s keeps running and its credits "
+            "are spent. Clearing the task picks it up again without paying again.",
+            ", ".join(self.list_ids),
+        )
+
+    async def _wait_for_all(self) -> list[LeadList]:
+        async with shared_poller(self.machfive_conn_id) as poller:
+            tasks = [asyncio.create_task(self._wait_for(list_id, poller)) for list_id in self.list_ids]
+            try:
+                for next_one in asyncio.as_completed(tasks):
+                    ended = await next_one
+                    if not ended.is_completed:
+                        return [ended]
+                return [task.result() for task in tasks]
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _wait_for(self, list_id: str, poller: SharedPoller) -> LeadList:
+        watch = Watch(list_id, self.poll_interval, self.started_at, self.deadline, self.submitted_at)
+        progress, pause = Progress(), max(0.0, self.first_look_at - time.time())
+        while True:
+            try:
+                seen: LeadList | errors.MachFiveError = await poller.look(list_id, pause)
+            except errors.MachFiveError as error:
+                seen = error
+            match decide(watch, progress, seen, time.time()):
+                case Done(lead_list):
+                    return lead_list
+                case GiveUp(reason):
+                    raise reason
+                case Wait(after, progress, notice):
+                    if notice:
+                        self.log.info("%s", notice)
+                    pause = jittered(after)

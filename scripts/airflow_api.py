@@ -1,0 +1,234 @@
+"""The few calls of Airflow's REST API that running a DAG and looking at it takes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+FINISHED = frozenset({"success", "failed"})
+# Nothing in the API announces a change of state; one small query a poll.
+POLL_SECONDS = 0.5
+
+
+class AirflowApiError(RuntimeError):
+    """Airflow's REST API answered with an error; the text holds its reason."""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One task instance as it stands: unmapped tasks have map index -1."""
+
+    task_id: str
+    map_index: int
+    state: str | None
+    try_number: int
+    start_date: datetime | None
+    end_date: datetime | None
+    duration: float | None
+
+
+@dataclass(frozen=True)
+class DagRunResult:
+    """One DAG run as it stands, its task instances in a stable order."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    tasks: tuple[TaskResult, ...]
+
+    def task(self, task_id: str, map_index: int = -1) -> TaskResult:
+        """Return one task instance; name those there are if it is not among them."""
+        for task in self.tasks:
+            if (task.task_id, task.map_index) == (task_id, map_index):
+                return task
+        known = ", ".join(f"{task.task_id}[{task.map_index}]" for task in self.tasks) or "none"
+        raise KeyError(f"no task instance {task_id}[{map_index}] in {self.dag_id}; there are: {known}")
+
+
+class AirflowApi:
+    """A logged-in client of one Airflow; see LiveAirflow for one that brings its own Airflow."""
+
+    def __init__(self, base_url: str, user: str, password: str) -> None:
+        self.base_url = base_url
+        self._user = user
+        self._password = password
+        # Environment proxies are for the outside world; this Airflow is on loopback.
+        self._http = httpx.Client(base_url=base_url, timeout=30.0, trust_env=False)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def log_in(self) -> None:
+        """Fetch a bearer token as any user of the API would."""
+        answer = self._http.post("/auth/token", json={"username": self._user, "password": self._password})
+        if answer.status_code != httpx.codes.CREATED:
+            raise AirflowApiError(f"log-in answered {answer.status_code}: {answer.text[:500]}")
+        self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def health(self) -> dict[str, str | None]:
+        """Return each component's status; nothing at all while the API server is not up."""
+        try:
+            answer = self._http.get("/api/v2/monitor/health", timeout=5.0)
+        except httpx.TransportError:
+            return {}
+        if answer.status_code != httpx.codes.OK:
+            return {}
+        return {name: component.get("status") for name, component in answer.json().items() if component}
+
+    def dag_ids(self) -> set[str]:
+        """Return the DAGs that have been parsed."""
+        return {dag["dag_id"] for dag in self._call("GET", "/dags", params={"limit": 100})["dags"]}
+
+    def import_errors(self) -> dict[str, str]:
+        """Return the stack trace of each DAG file that could not be imported."""
+        found = self._call("GET", "/importErrors", params={"limit": 100})["import_errors"]
+        return {error["filename"]: error["stack_trace"] for error in found}
+
+    def trigger(
+        self,
+        dag_id: str,
+        conf: Mapping[str, Any] | None = None,
+        *,
+        run_id: str | None = None,
+        logical_date: datetime | None = None,
+    ) -> str:
+        """Unpause the DAG and start a run; return its id."""
+        self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+        body: dict[str, Any] = {
+            "conf": dict(conf or {}),
+            "logical_date": logical_date.isoformat() if logical_date else None,
+        }
+        if run_id:
+            body["dag_run_id"] = run_id
+        return str(self._call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def look(self, dag_id: str, run_id: str) -> DagRunResult:
+        """Return the run's state and those of its task instances, now."""
+        run = self._call("GET", _run(dag_id, run_id))
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self._call(
+                "GET", f"{_run(dag_id, run_id)}/taskInstances", params={"limit": 100, "offset": len(found)}
+            )
+            found += page["task_instances"]
+            if len(found) >= page["total_entries"] or not page["task_instances"]:
+                break
+        tasks = [
+            TaskResult(
+                task_id=task["task_id"],
+                map_index=task["map_index"],
+                state=task["state"],
+                try_number=task["try_number"],
+                start_date=_when(task["start_date"]),
+                end_date=_when(task["end_date"]),
+                duration=task["duration"],
+            )
+            for task in found
+        ]
+        far_future = datetime.max.replace(tzinfo=UTC)
+        tasks.sort(key=lambda task: (task.start_date or far_future, task.task_id, task.map_index))
+        return DagRunResult(dag_id, run_id, run["state"], tuple(tasks))
+
+    def wait(
+        self,
+        dag_id: str,
+        run_id: str,
+        timeout: float,
+        on_progress: Callable[[DagRunResult], None] | None = None,
+    ) -> DagRunResult:
+        """Look until the run is finished; `on_progress` is shown every look, the last one included."""
+        return self.wait_until(
+            dag_id, run_id, lambda run: run.state in FINISHED, timeout=timeout, on_progress=on_progress
+        )
+
+    def wait_until(
+        self,
+        dag_id: str,
+        run_id: str,
+        condition: Callable[[DagRunResult], bool],
+        *,
+        timeout: float,
+        on_progress: Callable[[DagRunResult], None] | None = None,
+    ) -> DagRunResult:
+        """Look until the run fulfils a condition, such as a task being deferred."""
+        deadline = time.monotonic() + timeout
+        while True:
+            run = self.look(dag_id, run_id)
+            if on_progress:
+                on_progress(run)
+            if condition(run):
+                return run
+            if time.monotonic() >= deadline:
+                states = ", ".join(f"{task.task_id}[{task.map_index}]={task.state}" for task in run.tasks)
+                raise TimeoutError(
+                    f"{dag_id} / {run_id} is still {run.state} after {timeout:.0f} s ({states})"
+                )
+            time.sleep(POLL_SECONDS)
+
+    def xcom(
+        self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1
+    ) -> Any:
+        """Return what a task pushed; None if it pushed nothing under this key."""
+        path = f"{_task(dag_id, run_id, task_id)}/xcomEntries/{key}"
+        params = {"map_index": map_index, "stringify": False}
+        entry = self._call("GET", path, params=params, missing=None)
+        return entry["value"] if entry else None
+
+    def task_log(
+        self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1
+    ) -> str:
+        """Return the log of one try as the UI shows it, one line an event."""
+        answer = self._http.get(
+            f"/api/v2{_task(dag_id, run_id, task_id)}/logs/{try_number}",
+            params={"map_index": map_index, "full_content": True},
+            headers={"Accept": "application/x-ndjson"},
+        )
+        self._check(answer)
+        return "\n".join(_log_line(json.loads(line)) for line in answer.text.splitlines() if line)
+
+    def extra_links(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1
+    ) -> dict[str, str | None]:
+        """Return the operator's buttons and where they lead."""
+        path = f"{_task(dag_id, run_id, task_id)}/links"
+        return dict(self._call("GET", path, params={"map_index": map_index})["extra_links"])
+
+    def _call(self, method: str, path: str, *, missing: Any = ..., **kwargs: Any) -> Any:
+        answer = self._http.request(method, f"/api/v2{path}", **kwargs)
+        if missing is not ... and answer.status_code == httpx.codes.NOT_FOUND:
+            return missing
+        self._check(answer)
+        return answer.json()
+
+    @staticmethod
+    def _check(answer: httpx.Response) -> None:
+        if answer.is_error:
+            request = answer.request
+            raise AirflowApiError(
+                f"{request.method} {request.url.path} answered {answer.status_code}: {answer.text[:500]}"
+            )
+
+
+def _run(dag_id: str, run_id: str) -> str:
+    return f"/dags/{dag_id}/dagRuns/{run_id}"
+
+
+def _task(dag_id: str, run_id: str, task_id: str) -> str:
+    return f"{_run(dag_id, run_id)}/taskInstances/{task_id}"
+
+
+def _when(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _log_line(event: dict[str, Any]) -> str:
+    """Flatten a structured log event without losing a field: a search of the log must see all of it."""
+    head = [str(event.pop(key)) for key in ("timestamp", "level", "event") if event.get(key)]
+    return " ".join(head + [f"{key}={value}" for key, value in event.items() if value is not None])

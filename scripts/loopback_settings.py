@@ -1,0 +1,36 @@
+"""Keep every server of an Airflow on the loopback interface.
+
+`airflow_home.py` copies this file to `$AIRFLOW_HOME/config/airflow_local_settings.py`, which Airflow imports
+in each of its processes. The API server's address is a setting; that of the two log servers (scheduler and
+triggerer) is not: they listen on all interfaces, and doing without them costs the UI the log of a running
+task. So a wildcard address is narrowed where every server passes, whatever library it uses.
+"""
+
+import socket
+from typing import Any
+
+_bind = socket.socket.bind
+_WILDCARDS = ("", "0.0.0.0", "::")
+
+
+def _bind_to_loopback(self: socket.socket, address: Any) -> None:
+    # Port 0 is no server that others are told of, and a client bound to loopback could not leave the machine.
+    if (
+        self.family in (socket.AF_INET, socket.AF_INET6)
+        and self.type == socket.SOCK_STREAM
+        and address[0] in _WILDCARDS
+        and address[1]
+    ):
+        host = "::1" if self.family == socket.AF_INET6 else "127.0.0.1"
+        address = (host, *address[1:])
+    return _bind(self, address)
+
+
+socket.socket.bind = _bind_to_loopback  # type: ignore[method-assign, assignment]
+# Airflow 3.0 asks this to choose between one address for both families and IPv4; logs are fetched over IPv4.
+socket.has_dualstack_ipv6 = lambda: False
+
+
+def host_name() -> str:
+    """Name this machine so that the API server finds the log servers on it."""
+    return "127.0.0.1"
