@@ -167,23 +167,17 @@ class AirflowApi:
                 return run
             if time.monotonic() >= deadline:
                 states = ", ".join(f"{task.task_id}[{task.map_index}]={task.state}" for task in run.tasks)
-                raise TimeoutError(
-                    f"{dag_id} / {run_id} is still {run.state} after {timeout:.0f} s ({states})"
-                )
+                raise TimeoutError(f"{dag_id} / {run_id} is still {run.state} after {timeout:.0f} s ({states})")
             time.sleep(POLL_SECONDS)
 
-    def xcom(
-        self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1
-    ) -> Any:
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """Return what a task pushed; None if it pushed nothing under this key."""
         path = f"{_task(dag_id, run_id, task_id)}/xcomEntries/{key}"
         params = {"map_index": map_index, "stringify": False}
         entry = self._call("GET", path, params=params, missing=None)
         return entry["value"] if entry else None
 
-    def task_log(
-        self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1
-    ) -> str:
+    def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
         """Return the log of one try as the UI shows it, one line an event."""
         answer = self._http.get(
             f"/api/v2{_task(dag_id, run_id, task_id)}/logs/{try_number}",
@@ -193,9 +187,7 @@ class AirflowApi:
         self._check(answer)
         return "\n".join(_log_line(json.loads(line)) for line in answer.text.splitlines() if line)
 
-    def extra_links(
-        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1
-    ) -> dict[str, str | None]:
+    def extra_links(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, str | None]:
         """Return the operator's buttons and where they lead."""
         path = f"{_task(dag_id, run_id, task_id)}/links"
         return dict(self._call("GET", path, params={"map_index": map_index})["extra_links"])

@@ -107,6 +107,13 @@ class LiveAirflow(AirflowApi):
         if session_members(guard.pid) and (left := end_session(guard.pid, grace=5.0)):
             raise RuntimeError(f"Airflow processes outlived SIGKILL: {left}")
 
+    @property
+    def session_id(self) -> int:
+        """The session that all of this Airflow's processes, and no others, are in."""
+        if self._guard is None:
+            raise RuntimeError("this Airflow is not running")
+        return self._guard.pid
+
     def log_tail(self, lines: int = 40) -> str:
         """Return the end of what the Airflow processes printed."""
         if not self.home.process_log.exists():

@@ -30,9 +30,7 @@ def session_members(session_id: int, *, but: frozenset[int] = frozenset()) -> li
 def end_session(session_id: int, *, grace: float, but: frozenset[int] = frozenset()) -> list[int]:
     """Ask every process of the session to end, then make it; return the pids that outlived even that."""
     for how, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
-        for _ in range(
-            5
-        ):  # a process may fork between the listing and the signal: list again until none is left
+        for _ in range(5):  # a process may fork between the listing and the signal: list again until none is left
             members = session_members(session_id, but=but)
             if not members:
                 return []

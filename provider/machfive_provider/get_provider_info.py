@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from machfive_provider import __version__
-from machfive_provider.hooks.settings import CONNECTION_FIELDS, FIELD_BEHAVIOUR
+from machfive_provider.hooks.form import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 
 __all__ = ["get_provider_info"]
 

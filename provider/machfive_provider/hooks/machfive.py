@@ -20,7 +20,8 @@ from machfive_provider.api.models import (
     LeadList,
 )
 from machfive_provider.api.retries import RetryPolicy
-from machfive_provider.hooks.settings import CONNECTION_FIELDS, FIELD_BEHAVIOUR, ConnectionSettings
+from machfive_provider.hooks.form import CONNECTION_FIELDS, FIELD_BEHAVIOUR
+from machfive_provider.hooks.settings import ConnectionSettings
 
 if TYPE_CHECKING:
     from types import TracebackType

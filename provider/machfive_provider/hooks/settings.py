@@ -10,27 +10,7 @@ from typing import Any, Protocol
 from machfive_provider.api.settings import ClientSettings
 from machfive_provider.errors import ConfigurationError
 
-__all__ = ["CONNECTION_FIELDS", "FIELD_BEHAVIOUR", "ConnectionSettings"]
-
-# One description of the form, for provider info (Airflow 3.2 and later) and for the hook (before).
-CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
-    "namespace": {
-        "label": "Namespace",
-        "description": "Set it when several Airflow deployments use one MachFive workspace, to a different "
-        "text in each: it keeps their batches apart.",
-        "schema": {"type": ["string", "null"]},
-    },
-    "max_concurrent_batches": {
-        "label": "Max concurrent batches",
-        "description": "How many batches your MachFive plan lets a workspace process at once, if you know.",
-        "schema": {"type": ["integer", "null"], "minimum": 1},
-    },
-}
-FIELD_BEHAVIOUR: dict[str, Any] = {
-    "hidden_fields": ["schema", "login", "port", "extra"],
-    "relabeling": {"password": "API key", "host": "Base URL"},
-    "placeholders": {"host": "https://app.machfive.io", "password": "mf_live_…"},
-}
+__all__ = ["ConnectionSettings"]
 
 
 class _Connection(Protocol):

@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
-from machfive_provider import errors, exports
-from machfive_provider.api.protocol import check_uuid
-from machfive_provider.lead_files import SUFFIXES
-from machfive_provider.leads import check_policy, prepare, read_leads
+from machfive_provider import errors
 from machfive_provider.operators.link import MachFiveCampaignLink
-from machfive_provider.operators.reporting import report_export
 from machfive_provider.operators.waiting import ListWaitingOperator, seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import LeadList
+    from machfive_provider.destinations import Destination
 
 __all__ = ["MachFiveExportListOperator"]
 
@@ -84,6 +81,10 @@ class MachFiveExportListOperator(ListWaitingOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait for the list, then export it."""
+        from machfive_provider import exports
+        from machfive_provider.api.protocol import check_uuid
+        from machfive_provider.leads import check_policy
+
         check_policy("on_missing_leads", self.on_missing_leads, exports.MISSING_POLICIES)
         check_policy("export_format", self.export_format, exports.FORMATS)
         list_id = check_uuid("list_id", self.list_id)
@@ -93,6 +94,9 @@ class MachFiveExportListOperator(ListWaitingOperator):
 
     def on_list_ended(self, context: Context, lead_list: LeadList, batch: Mapping[str, Any]) -> Any:
         """Export and count a list that has completed."""
+        from machfive_provider import exports
+        from machfive_provider.operators.reporting import report_export
+
         if lead_list.is_failed:
             raise errors.ListFailedError(f"list {lead_list.id} ended failed on MachFive's side")
         destination = self._destination()
@@ -109,13 +113,16 @@ class MachFiveExportListOperator(ListWaitingOperator):
         report_export(self.log, context, lead_list.id, destination.url, figures, expected, self.on_missing_leads)
         return destination.url
 
-    def _destination(self) -> Any:
+    def _destination(self) -> Destination:
         from machfive_provider.destinations import Destination
 
         return Destination(self.export_to, overwrite=self.overwrite)
 
     def _expected(self, lead_list: LeadList | None) -> int | set[str] | None:
         """Return what the export should hold: emails in lower case, or a number, or None if nobody knows."""
+        from machfive_provider.lead_files import SUFFIXES
+        from machfive_provider.leads import prepare, read_leads
+
         expected = self.expected_leads
         if expected is None:
             return lead_list.leads_count if lead_list else None

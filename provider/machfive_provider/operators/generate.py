@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from machfive_provider import errors, exports, submission
-from machfive_provider.leads import PreparedLeads, check_policy, prepare, read_leads, single_lead
+from machfive_provider import errors
 from machfive_provider.operators.generation import OPTION_FIELDS, GenerateOperator
 from machfive_provider.operators.link import MachFiveCampaignLink
-from machfive_provider.operators.reporting import report_export
 from machfive_provider.operators.waiting import DEFERRAL_MARGIN, seconds
-from machfive_provider.options import build_options
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -21,6 +18,8 @@ if TYPE_CHECKING:
     from machfive_provider.api.models import GenerationOptions, LeadList
     from machfive_provider.destinations import Destination
     from machfive_provider.hooks.machfive import MachFiveHook
+    from machfive_provider.leads import PreparedLeads
+    from machfive_provider.submission import Intent, Submission
 
 __all__ = ["MachFiveGenerateBatchOperator", "MachFiveGenerateOperator"]
 
@@ -140,6 +139,8 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         return lead_list.id
 
     def _submit(self, context: Context, asked_at: float) -> Any:
+        from machfive_provider.options import build_options
+
         self._check()
         prepared, options = self._prepare(), build_options(self.named_options(), self.options)
         self._guard_spending(prepared, options)
@@ -164,9 +165,9 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         submitted_at = time.time() if bought.bought else None
         return self.wait_for(context, bought.list_id, batch, submitted_at=submitted_at, seen=bought.lead_list)
 
-    def _buy(
-        self, hook: MachFiveHook, intent: submission.Intent, destination: Destination | None, asked_at: float
-    ) -> submission.Submission:
+    def _buy(self, hook: MachFiveHook, intent: Intent, destination: Destination | None, asked_at: float) -> Submission:
+        from machfive_provider import submission
+
         deadline = asked_at + seconds("capacity_timeout", self.capacity_timeout)
         while True:
             try:
@@ -199,6 +200,9 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         time.sleep(jittered(min(max(interval, retry_after or 0.0), deadline - now)))
 
     def _check(self) -> None:
+        from machfive_provider import exports
+        from machfive_provider.leads import check_policy
+
         self.check_common()
         seconds("capacity_timeout", self.capacity_timeout)
         check_policy("on_missing_leads", self.on_missing_leads, exports.MISSING_POLICIES)
@@ -213,6 +217,8 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
             raise errors.ConfigurationError(f"max_leads must be a whole number of at least 1, not {limit!r}.")
 
     def _prepare(self) -> PreparedLeads:
+        from machfive_provider.leads import prepare, read_leads
+
         source = "leads" if self.leads_path is None else f"leads_path {self.leads_path!r}"
         rows = read_leads(self.leads, self.leads_path)
         prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead, source)
@@ -225,7 +231,9 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         return prepared
 
     def _guard_spending(self, prepared: PreparedLeads, options: GenerationOptions) -> None:
-        cost = submission.credits_needed(prepared.leads, options)
+        from machfive_provider.submission import credits_needed
+
+        cost = credits_needed(prepared.leads, options)
         if self.max_leads is not None and cost > self.max_leads:
             doubled = " (enrichment_enabled counts each lead twice)" if cost > len(prepared.leads) else ""
             raise errors.InvalidLeadsError(
@@ -243,6 +251,9 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         return destination
 
     def _export(self, context: Context, lead_list: LeadList, batch: Mapping[str, Any]) -> None:
+        from machfive_provider import exports
+        from machfive_provider.operators.reporting import report_export
+
         destination = self._destination()
         if destination is None:
             return
@@ -253,6 +264,8 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
 
     def _expected(self, batch: Mapping[str, Any]) -> int | set[str] | None:
         """Return the emails that were bought; only their number if the leads are no longer the same."""
+        from machfive_provider.leads import prepare, read_leads
+
         prepared = prepare(read_leads(self.leads, self.leads_path), self.on_invalid_lead, self.on_duplicate_lead)
         number = batch.get("leads_submitted")
         if number is not None and number != len(prepared.leads):
@@ -288,6 +301,10 @@ class MachFiveGenerateOperator(GenerateOperator):
 
     def execute(self, context: Context) -> Any:
         """Buy the sequence, unless an earlier attempt has, and return it."""
+        from machfive_provider import submission
+        from machfive_provider.leads import single_lead
+        from machfive_provider.options import build_options
+
         self.check_common()
         prepared, options = single_lead(self.lead), build_options(self.named_options(), self.options)
         with self.hook() as hook:
@@ -308,6 +325,9 @@ class MachFiveGenerateOperator(GenerateOperator):
 
     def on_list_ended(self, context: Context, lead_list: LeadList, batch: Mapping[str, Any]) -> Any:
         """Fetch the sequence of a list that has ended."""
+        from machfive_provider import exports
+        from machfive_provider.leads import single_lead
+
         if lead_list.is_failed:
             raise errors.BatchFailedError(
                 f"list {lead_list.id} of this lead ended failed on MachFive's side; a retry buys it again, at most "
@@ -325,7 +345,7 @@ class MachFiveGenerateOperator(GenerateOperator):
                 )
         raise errors.IncompleteExportError(f"list {lead_list.id} has completed without the emails of its lead")
 
-    def _send(self, hook: MachFiveHook, intent: submission.Intent, options: GenerationOptions) -> Any:
+    def _send(self, hook: MachFiveHook, intent: Intent, options: GenerationOptions) -> Any:
         if self.deferrable:
             return hook.generate_batch(intent.campaign_id, intent.leads, options)
         return hook.generate(intent.campaign_id, intent.leads[0], options)

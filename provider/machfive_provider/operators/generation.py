@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import conf
 
-from machfive_provider import errors, submission
-from machfive_provider.api.protocol import check_uuid
-from machfive_provider.leads import PreparedLeads, check_policy
+from machfive_provider import errors
 from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.operators.waiting import ListWaitingOperator, seconds
 
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
 
     from machfive_provider.api.models import GenerationOptions
     from machfive_provider.hooks.machfive import MachFiveHook
+    from machfive_provider.leads import PreparedLeads
+    from machfive_provider.submission import Intent
 
 __all__ = ["OPTION_FIELDS", "GenerateOperator"]
 
@@ -87,7 +87,10 @@ class GenerateOperator(ListWaitingOperator):
 
     def check_common(self) -> None:
         """Check the parameters both operators have; raises ``ConfigurationError``."""
-        check_policy("on_existing_list", self.on_existing_list, submission.EXISTING_POLICIES)
+        from machfive_provider.leads import check_policy
+        from machfive_provider.submission import EXISTING_POLICIES
+
+        check_policy("on_existing_list", self.on_existing_list, EXISTING_POLICIES)
         if not isinstance(self.max_resubmissions, int) or self.max_resubmissions < 0:
             raise errors.ConfigurationError(f"max_resubmissions must be 0 or more, not {self.max_resubmissions!r}.")
         if bool(self.campaign_id) == bool(self.campaign_name):
@@ -98,8 +101,11 @@ class GenerateOperator(ListWaitingOperator):
 
     def intent_of(
         self, context: Context, hook: MachFiveHook, prepared: PreparedLeads, options: GenerationOptions
-    ) -> submission.Intent:
+    ) -> Intent:
         """Return what this task is to buy; asks the API for the campaign if only its name is known."""
+        from machfive_provider.api.protocol import check_uuid
+        from machfive_provider.submission import Intent, Origin
+
         if self.campaign_id:
             campaign_id = check_uuid("campaign_id", self.campaign_id)
         else:
@@ -107,8 +113,8 @@ class GenerateOperator(ListWaitingOperator):
         ti, run = context["ti"], context["dag_run"]
         # Constant within one round of automatic retries, another after each clear.
         clears = ti.max_tries - (self.retries or 0) if self.on_existing_list == "resubmit" else None
-        return submission.Intent(
-            origin=submission.Origin(ti.dag_id, ti.run_id, ti.task_id, hook.settings.namespace, clears),
+        return Intent(
+            origin=Origin(ti.dag_id, ti.run_id, ti.task_id, hook.settings.namespace, clears),
             campaign_id=campaign_id,
             leads=prepared.leads,
             options=options,

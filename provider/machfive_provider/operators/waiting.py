@@ -1,4 +1,7 @@
-"""What all tasks that wait for a list share: where they wait, how long, and how they come back."""
+"""What all tasks that wait for a list share: where they wait, how long, and how they come back.
+
+Operators import what does the work where they do it: a DAG file that is only parsed pays for none of it.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from machfive_provider import errors
-from machfive_provider.api.models import LeadList
-from machfive_provider.hooks.machfive import MachFiveHook
-from machfive_provider.polling import (
-    SHORTEST_INTERVAL,
-    Done,
-    GiveUp,
-    Progress,
-    Wait,
-    Watch,
-    decide,
-    effective_deadline,
-    look_at,
-    wait_for_list,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow.providers.common.compat.sdk import Context
+
+    from machfive_provider.api.models import LeadList
+    from machfive_provider.hooks.machfive import MachFiveHook
+    from machfive_provider.polling import Watch
 
 __all__ = ["DEFERRAL_MARGIN", "ListWaitingOperator", "seconds"]
 
@@ -69,6 +62,8 @@ class ListWaitingOperator(BaseOperator):
 
     def hook(self) -> MachFiveHook:
         """Return a hook for this task's connection."""
+        from machfive_provider.hooks.machfive import MachFiveHook
+
         return MachFiveHook(self.machfive_conn_id)
 
     def wait_for(
@@ -87,19 +82,16 @@ class ListWaitingOperator(BaseOperator):
         :param seen: the list as just seen, which saves a look
         :param not_before: seconds to let pass before the first look
         """
+        from machfive_provider import polling
+
         started_at = time.time()
-        watch = Watch(
-            list_id,
-            max(SHORTEST_INTERVAL, seconds("poll_interval", self.poll_interval)),
-            started_at,
-            self._deadline(started_at),
-            submitted_at,
-        )
+        interval = max(polling.SHORTEST_INTERVAL, seconds("poll_interval", self.poll_interval))
+        watch = polling.Watch(list_id, interval, started_at, self._deadline(started_at), submitted_at)
         with self.hook() as hook:
             ended: LeadList | None = None
             if not self.deferrable:
                 time.sleep(not_before)
-                ended = wait_for_list(watch, lambda list_id: look_at(hook, list_id), self.log)
+                ended = polling.wait_for_list(watch, lambda list_id: polling.look_at(hook, list_id), self.log)
             elif not not_before:
                 ended = self._ended_already(watch, hook, seen)
         if ended is None:
@@ -108,6 +100,7 @@ class ListWaitingOperator(BaseOperator):
 
     def resume(self, context: Context, event: Any = None) -> Any:
         """Come back from the triggerer: raise what it found wrong, or finish with the list that ended."""
+        from machfive_provider.api.models import LeadList
         from machfive_provider.triggers import events
 
         lead_list = LeadList.from_json(events.read(event, "ended")["lists"][0])
@@ -124,6 +117,8 @@ class ListWaitingOperator(BaseOperator):
 
     def _ended_already(self, watch: Watch, hook: MachFiveHook, seen: LeadList | None) -> LeadList | None:
         """Take one look before deferring: there may be nothing to wait for, or no hope."""
+        from machfive_provider.polling import Done, GiveUp, Progress, Wait, decide, look_at
+
         look: LeadList | errors.MachFiveError
         try:
             look = seen or look_at(hook, watch.list_id)
@@ -157,5 +152,7 @@ class ListWaitingOperator(BaseOperator):
         )
 
     def _deadline(self, started_at: float) -> float:
+        from machfive_provider.polling import effective_deadline
+
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
         return effective_deadline(started_at, seconds("timeout", self.timeout), limit)

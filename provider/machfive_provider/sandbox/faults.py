@@ -6,6 +6,8 @@ faults spoil the list that a purchase creates; `effects.py` does that. A fault i
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -144,15 +146,22 @@ def _complete(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
     # An unknown_status is a text; everywhere else a status is a number of HTTP.
     is_text = kind == "unknown_status"
     status = complete.get("status")
-    if status is not None and (
-        isinstance(status, str) != is_text or (not is_text and not 200 <= status <= 599)
-    ):
+    if status is not None and (isinstance(status, str) != is_text or (not is_text and not 200 <= status <= 599)):
         raise ValueError(f"{kind!r}: status makes no sense: {status!r}")
     return complete
 
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def request_text(path: str, body: bytes) -> str:
+    """Join what a fault's `contains` looks at; escaped JSON is added unescaped, to be found either way."""
+    text = body.decode("utf-8", "replace")
+    if "\\u" in text:
+        with contextlib.suppress(ValueError, RecursionError):
+            text += "\n" + json.dumps(json.loads(text), ensure_ascii=False)
+    return f"{path}\n{text}"
 
 
 class FaultBook:

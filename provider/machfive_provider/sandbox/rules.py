@@ -86,9 +86,7 @@ def query_parameters(query: bytes, allowed: Collection[str]) -> dict[str, str]:
     return parameters
 
 
-def whole_number(
-    parameters: Mapping[str, str], name: str, *, default: int, least: int, most: int | None
-) -> int:
+def whole_number(parameters: Mapping[str, str], name: str, *, default: int, least: int, most: int | None) -> int:
     """Read a number from the query within its bounds (`most` None: no upper bound)."""
     text = parameters.get(name)
     if text is None:
@@ -151,9 +149,7 @@ def signature_request(body: Mapping[str, Any]) -> tuple[str, str]:
     return body["name"], body["signature"]
 
 
-def _build(
-    leads: tuple[dict[str, str], ...], options: Mapping[str, Any], generation: Generation
-) -> GenerateRequest:
+def _build(leads: tuple[dict[str, str], ...], options: Mapping[str, Any], generation: Generation) -> GenerateRequest:
     email_count = options.get("email_count", _DEFAULT_EMAILS)
     most = _MOST_EMAILS[generation]
     if not 1 <= email_count <= most:

@@ -37,9 +37,7 @@ class SandboxSettings:
 
     def __post_init__(self) -> None:
         if self.generation not in get_args(Generation):
-            raise ValueError(
-                f"generation must be one of {', '.join(get_args(Generation))}: {self.generation!r}"
-            )
+            raise ValueError(f"generation must be one of {', '.join(get_args(Generation))}: {self.generation!r}")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port must be 0 to 65535: {self.port}")
         for name in ("workspaces", "concurrency"):

@@ -90,9 +90,7 @@ class State:
         return sum(
             1
             for lead_list in self.lists.values()
-            if lead_list.workspace is workspace
-            and lead_list.endpoint == "generate-batch"
-            and lead_list.is_active(now)
+            if lead_list.workspace is workspace and lead_list.endpoint == "generate-batch" and lead_list.is_active(now)
         )
 
     def buy(
@@ -213,8 +211,6 @@ class State:
         """Count the leads bought more than once: the same address, any case, within one campaign."""
         with self.changed:
             bought = Counter(
-                (purchase.campaign_id, email.lower())
-                for purchase in self.purchases
-                for email in purchase.emails
+                (purchase.campaign_id, email.lower()) for purchase in self.purchases for email in purchase.emails
             )
         return sum(1 for times in bought.values() if times > 1)

@@ -43,6 +43,7 @@ def _build_campaigns(seed: int, number: int) -> list[Campaign]:
     campaigns = []
     for index, name in enumerate(names):
         created_at = _FIRST_DAY + index * 7 * _DAY
-        built_at = None if name == _UNREADY_NAME else created_at
+        # Ready since ever, so that an injected clock may start anywhere.
+        built_at = None if name == _UNREADY_NAME else 0.0
         campaigns.append(Campaign(make_uuid(seed, "campaign", number, index), name, created_at, built_at))
     return campaigns

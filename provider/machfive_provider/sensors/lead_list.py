@@ -16,27 +16,15 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from machfive_provider import errors
-from machfive_provider.api.models import LeadList
-from machfive_provider.api.protocol import check_uuid
-from machfive_provider.hooks.machfive import MachFiveHook
-from machfive_provider.polling import (
-    SHORTEST_INTERVAL,
-    Done,
-    GiveUp,
-    Progress,
-    Wait,
-    Watch,
-    decide,
-    effective_deadline,
-    look_at,
-)
+from machfive_provider.operators.waiting import DEFERRAL_MARGIN
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-__all__ = ["MachFiveListSensor"]
+    from machfive_provider.api.models import LeadList
+    from machfive_provider.polling import Progress
 
-_DEFERRAL_MARGIN = 300.0
+__all__ = ["MachFiveListSensor"]
 
 
 class MachFiveListSensor(BaseSensorOperator):
@@ -77,6 +65,8 @@ class MachFiveListSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait on this worker, or in the triggerer."""
+        from machfive_provider.polling import effective_deadline
+
         if not self.deferrable:
             return self._wait_here(context)
         started_at = time.time()
@@ -96,6 +86,7 @@ class MachFiveListSensor(BaseSensorOperator):
 
     def resume(self, context: Context, event: Any = None) -> None:  # noqa: ARG002 - Airflow's signature
         """Come back from the triggerer: raise what it found wrong."""
+        from machfive_provider.api.models import LeadList
         from machfive_provider.triggers import events
 
         # dag.test() resumes here even where the triggerer would have ended the task: with its state.
@@ -126,6 +117,8 @@ class MachFiveListSensor(BaseSensorOperator):
             ) from error
 
     def _ids(self) -> list[str]:
+        from machfive_provider.api.protocol import check_uuid
+
         ids = [self.list_id] if isinstance(self.list_id, str) else self.list_id
         if not isinstance(ids, Sequence) or not ids:
             raise errors.ConfigurationError(f"list_id must be a list's id or several, not {errors.kind_of(ids)}.")
@@ -135,9 +128,12 @@ class MachFiveListSensor(BaseSensorOperator):
         return [each for each in self._ids() if each not in self._completed]
 
     def _look_at_all(self, started_at: float, deadline: float) -> bool:
+        from machfive_provider.hooks.machfive import MachFiveHook
+        from machfive_provider.polling import Done, GiveUp, Progress, Wait, Watch, decide, look_at
+
         with MachFiveHook(self.machfive_conn_id) as hook:
             for list_id in self._waiting():
-                watch = Watch(list_id, max(SHORTEST_INTERVAL, self.poke_interval), started_at, deadline)
+                watch = Watch(list_id, self._interval(), started_at, deadline)
                 look: LeadList | errors.MachFiveError
                 try:
                     look = look_at(hook, list_id)
@@ -164,15 +160,20 @@ class MachFiveListSensor(BaseSensorOperator):
             trigger=MachFiveListTrigger(
                 list_ids=waiting,
                 machfive_conn_id=self.machfive_conn_id,
-                poll_interval=max(SHORTEST_INTERVAL, self.poke_interval),
+                poll_interval=self._interval(),
                 started_at=started_at,
                 deadline=deadline,
                 first_look_at=time.time() + self.poke_interval,
                 ends_task=not self._needs_a_worker_to_succeed(),
             ),
             method_name="resume",
-            timeout=timedelta(seconds=deadline - time.time() + _DEFERRAL_MARGIN),
+            timeout=timedelta(seconds=deadline - time.time() + DEFERRAL_MARGIN),
         )
+
+    def _interval(self) -> float:
+        from machfive_provider.polling import SHORTEST_INTERVAL
+
+        return max(SHORTEST_INTERVAL, self.poke_interval)
 
     def _needs_a_worker_to_succeed(self) -> bool:
         own_post_execute = type(self).post_execute is not BaseSensorOperator.post_execute

@@ -1,0 +1,97 @@
+# Everything a developer or the CI does with this repository. Needs Python >= 3.11, make and git.
+
+# Airflow releases do not run with dependencies newer than they know, so each is installed as of a date.
+AIRFLOW := 3.3.2
+AIRFLOW_DATE := 2026-11-20
+OLDEST_AIRFLOW := 3.0.6
+OLDEST_AIRFLOW_DATE := 2025-09-15
+# The one package the oldest Airflow needs newer than itself.
+COMMON_COMPAT := apache-airflow-providers-common-compat>=1.22.0
+OLDEST_TOOLS := hatchling ijson email-validator httpx pytest pytest-asyncio pytest-cov hypothesis schemathesis rich
+COVERAGE := 95
+
+VENV := .venv
+MATRIX := .venv-matrix
+BIN := $(VENV)/bin
+UV := $(abspath $(BIN))/uv
+# Read by `import airflow`: the test runs' home is not the user's.
+TEST_HOME := $(CURDIR)/.airflow
+
+# `python3` if it is new enough, else whatever newer one there is; `make PYTHON=...` overrides.
+CHECK_PYTHON = -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11; do \
+	"$$each" $(CHECK_PYTHON) 2>/dev/null && echo "$$each" && break; done)
+# The oldest Airflow knows no Python after 3.12.
+OLDEST_PYTHON ?= $(shell for each in "$(PYTHON)" python3.12 python3.11; do \
+	"$$each" -c 'import sys; sys.exit(sys.version_info >= (3, 13))' 2>/dev/null && echo "$$each" && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help run ui test lint format bench test-matrix clean
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(VENV)/.installed ## Run the example in a real Airflow against the sandbox, show the emails, stop it all
+	@$(BIN)/python -m scripts.run_example
+
+ui: $(VENV)/.installed ## The same, and leave Airflow up for a look until Ctrl-C
+	@$(BIN)/python -m scripts.run_example --stay
+
+test: $(VENV)/.installed ## Run all tests, those in a real Airflow included, with coverage
+	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest --ignore=tests/benchmarks \
+		--cov=machfive_provider --cov-report=term --cov-fail-under=$(COVERAGE)
+
+lint: $(VENV)/.installed ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy --strict scripts
+
+format: $(VENV)/.installed ## Write the code the way lint wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed ## Measure what importing the provider costs
+	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python tests/benchmarks/import_cost.py
+
+test-matrix: $(MATRIX)/$(OLDEST_AIRFLOW)/.installed $(MATRIX)/$(AIRFLOW)/.installed ## Run all tests with the oldest and the newest Airflow
+	@set -e; for version in $(OLDEST_AIRFLOW) $(AIRFLOW); do \
+		echo "== Airflow $$version"; \
+		AIRFLOW_HOME=$(TEST_HOME)-$$version $(MATRIX)/$$version/bin/python -m pytest --ignore=tests/benchmarks -p no:cacheprovider; \
+	done
+
+clean: ## Remove all that the targets above made
+	rm -rf $(VENV) $(MATRIX) .run .airflow .airflow-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage dist build
+	find provider scripts tests example_dags -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- environments: made once, and again when what they are made of changes
+
+.PHONY: check-python
+check-python:
+	@if ! "$(PYTHON)" $(CHECK_PYTHON) 2>/dev/null; then \
+		echo "Python 3.11 or newer is needed; '$(or $(PYTHON),python3)' is not there or older." >&2; \
+		echo "Install one, or name it: make PYTHON=/path/to/python3.12 run" >&2; exit 1; fi
+
+$(UV): | check-python
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+
+$(VENV)/.installed: pyproject.toml Makefile | $(UV)
+	$(UV) pip install --quiet --python $(BIN)/python --exclude-newer $(AIRFLOW_DATE) \
+		apache-airflow==$(AIRFLOW) -e '.[dev,sandbox]'
+	@touch $@
+
+$(MATRIX)/$(AIRFLOW)/.installed: pyproject.toml Makefile | $(UV)
+	$(UV) venv --quiet --allow-existing --python "$(PYTHON)" $(@D)
+	$(UV) pip install --quiet --python $(@D)/bin/python --exclude-newer $(AIRFLOW_DATE) \
+		apache-airflow==$(AIRFLOW) -e '.[dev,sandbox]'
+	@touch $@
+
+# common-compat and this package are newer than the date and bring no dependency that the date does not have.
+$(MATRIX)/$(OLDEST_AIRFLOW)/.installed: pyproject.toml Makefile | $(UV)
+	$(UV) venv --quiet --allow-existing --python "$(or $(OLDEST_PYTHON),3.12)" $(@D)
+	$(UV) pip install --quiet --python $(@D)/bin/python --exclude-newer $(OLDEST_AIRFLOW_DATE) \
+		apache-airflow==$(OLDEST_AIRFLOW) $(OLDEST_TOOLS)
+	$(UV) pip install --quiet --python $(@D)/bin/python --exclude-newer $(AIRFLOW_DATE) -U --no-deps '$(COMMON_COMPAT)'
+	$(UV) pip install --quiet --python $(@D)/bin/python --no-deps -e .
+	@touch $@

@@ -1,0 +1,23 @@
+"""Waiting in real time that does not outlive the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+
+class Pause:
+    """Call it to wait; `stop` ends every wait, now and later. Belongs to the server's event loop."""
+
+    def __init__(self) -> None:
+        self._stopping = asyncio.Event()
+
+    async def __call__(self, seconds: float) -> None:
+        """Wait for so many seconds, or until the server stops."""
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), None if seconds == float("inf") else seconds)
+
+    def stop(self) -> None:
+        """End every wait; to be called on the server's loop."""
+        self._stopping.set()

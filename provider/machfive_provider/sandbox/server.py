@@ -1,0 +1,118 @@
+"""Uvicorn in a thread with a loop of its own: started and stopped by event, never by guessing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from machfive_provider.sandbox.pause import Pause
+from machfive_provider.sandbox.settings import SandboxSettings
+from machfive_provider.sandbox.state import State
+
+_START_SECONDS = 30.0
+# Longer than any sensible polling interval: a server that closes idle connections looks like a fault.
+_KEEP_ALIVE_SECONDS = 300
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, woken for its end instead of looking for it ten times a second."""
+
+    def __init__(self, config: uvicorn.Config, pause: Pause, started: threading.Event) -> None:
+        super().__init__(config)
+        self._pause = pause
+        self._announced = started
+        self._wake = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        self._announced.set()
+        # Each tick renews the Date header, which has a resolution of a second.
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), 1.0)
+
+    def end(self) -> None:
+        """Drop every connection, hanging ones included, and stop."""
+        self._pause.stop()
+        self.should_exit = True
+        self._wake.set()
+        for connection in list(self.server_state.connections):
+            transport = connection.transport
+            if transport is not None:
+                transport.abort()
+
+
+def _protocol(state: State) -> type[H11Protocol]:
+    """Make a protocol that counts open connections in the state."""
+
+    def count(by: int) -> None:
+        with state.changed:
+            state.open_connections += by
+            state.changed.notify_all()
+
+    class CountedProtocol(H11Protocol):
+        def connection_made(self, transport: Any) -> None:
+            count(1)
+            super().connection_made(transport)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            count(-1)
+
+    return CountedProtocol
+
+
+class ServerThread:
+    """A listening socket and the thread that serves it.
+
+    The socket is bound at once: raises OSError where the address cannot be had.
+    """
+
+    def __init__(self, app: ASGIApp, state: State, pause: Pause, settings: SandboxSettings) -> None:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=256)
+        self.port: int = self._socket.getsockname()[1]
+        self._started = threading.Event()
+        config = uvicorn.Config(
+            app,
+            http=_protocol(state),
+            ws="none",
+            lifespan="off",
+            access_log=settings.access_log,
+            log_config=None,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = _Server(config, pause, self._started)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name=f"machfive-sandbox-{self.port}", daemon=True)
+
+    def start(self) -> None:
+        """Serve; returns when connections are accepted. Raises RuntimeError where the server will not start."""
+        self._thread.start()
+        if not self._started.wait(_START_SECONDS) or not self._thread.is_alive():
+            raise RuntimeError("the sandbox server did not start; the log of uvicorn.error says why")
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        finally:
+            self._socket.close()
+            self._started.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._server.serve(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """Stop and wait for the thread."""
+        if self._loop is not None and self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # the loop has ended between the question and the call
+                self._loop.call_soon_threadsafe(self._server.end)
+        self._thread.join()

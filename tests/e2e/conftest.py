@@ -1,0 +1,52 @@
+"""One sandbox and one real Airflow for all end-to-end tests; starting them is most of what they cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scripts.live_airflow import LiveAirflow
+
+from machfive_provider.sandbox import Sandbox, SandboxSettings
+
+ROOT = Path(__file__).parents[2]
+DAG_IDS = (
+    "machfive_batch",
+    "machfive_sharded_batches",
+    "machfive_single_lead",
+    "machfive_wait_for_list",
+    "e2e_batch_on_worker",
+    "e2e_single_on_worker",
+    "e2e_sensor_on_worker",
+    "e2e_payment_required",
+    "e2e_forbidden",
+    "e2e_server_error_on_poll",
+    "e2e_not_ready",
+)
+SETTINGS = SandboxSettings(processing_seconds=5, generate_seconds=2, credits=5000, concurrency=20)
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="session")
+def live(sandbox: Sandbox, results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveAirflow]:
+    connection = {"conn_type": "machfive", "host": sandbox.base_url, "password": sandbox.api_key}
+    airflow = LiveAirflow(
+        tmp_path_factory.mktemp("airflow"),
+        [ROOT / "example_dags", Path(__file__).parent / "dags"],
+        wanted=DAG_IDS,
+        env={"AIRFLOW_CONN_MACHFIVE_DEFAULT": json.dumps(connection), "MACHFIVE_RESULTS": str(results)},
+    )
+    with airflow:
+        yield airflow

@@ -1,0 +1,49 @@
+"""DAGs that something goes wrong for; what, the test scripts into the sandbox by their leads' addresses."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+from airflow.sdk import DAG
+
+from machfive_provider.operators.export import MachFiveExportListOperator
+from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
+
+RESULTS = os.environ["MACHFIVE_RESULTS"]
+COMMON = {
+    "campaign_name": "Spring Outreach",
+    "email_count": 2,
+    "email_signature": "E2E",
+    "deferrable": True,
+    "poll_interval": 2,
+    "retries": 3,
+    "retry_delay": timedelta(seconds=1),
+}
+
+for name in ("payment_required", "forbidden", "server_error_on_poll"):
+    with DAG(f"e2e_{name}", schedule=None):
+        MachFiveGenerateBatchOperator(
+            task_id="write_emails",
+            leads=[{"email": f"{name}@example.com", "name": "Eve"}],
+            export_to=f"{RESULTS}/{name}.jsonl",
+            **COMMON,
+        )
+
+with DAG("e2e_not_ready", schedule=None):
+    submit = MachFiveGenerateBatchOperator(
+        task_id="submit",
+        leads=[{"email": "not_ready@example.com", "name": "Eve"}],
+        wait_for_completion=False,
+        **COMMON,
+    )
+    # No wait between the two: the list is still being written, and the export must wait for it itself.
+    MachFiveExportListOperator(
+        task_id="export",
+        list_id=submit.output,
+        export_to=f"{RESULTS}/not-ready.json",
+        export_format="json",
+        expected_leads=1,
+        deferrable=True,
+        poll_interval=2,
+    )

@@ -1,0 +1,174 @@
+"""DAGs in a real Airflow: scheduler, triggerer, workers in processes of their own.
+
+All runs are triggered at once and each test waits for its own, so the suite takes little longer than the
+slowest run.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from scripts.live_airflow import DagRunResult, LiveAirflow
+from scripts.processes import session_members
+
+from machfive_provider.sandbox import Sandbox
+
+pytestmark = pytest.mark.live
+TIMEOUT = 150.0
+Finish = Callable[[str], DagRunResult]
+
+
+@pytest.fixture(scope="module")
+def faults(sandbox: Sandbox) -> dict[str, Any]:
+    """What is scripted before anything runs, each meant for one DAG's leads where the request tells."""
+    return {
+        "402": sandbox.fault(
+            "status",
+            endpoint="generate-batch",
+            status=402,
+            code="INSUFFICIENT_CREDITS",
+            times=None,
+            contains="payment_required@",
+        ),
+        "403": sandbox.fault(
+            "status",
+            endpoint="generate-batch",
+            status=403,
+            code="FORBIDDEN",
+            times=None,
+            contains="forbidden@",
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def run_ids(live: LiveAirflow, faults: dict[str, Any]) -> dict[str, str]:
+    return {dag_id: live.trigger(dag_id) for dag_id in sorted(live.wanted)}
+
+
+@pytest.fixture(scope="module")
+def finish(live: LiveAirflow, run_ids: dict[str, str]) -> Finish:
+    return lambda dag_id: live.wait(dag_id, run_ids[dag_id], TIMEOUT)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_link_leads_to_the_campaign_while_the_task_is_deferred(
+    live: LiveAirflow, run_ids: dict[str, str], sandbox: Sandbox
+) -> None:
+    dag_id = "machfive_batch"
+    run = live.wait_until(
+        dag_id, run_ids[dag_id], lambda run: any(task.state == "deferred" for task in run.tasks), timeout=TIMEOUT
+    )
+    assert run.task("write_emails").state == "deferred"
+    links = live.extra_links(dag_id, run.run_id, "write_emails")
+    assert links == {"MachFive campaign": f"{sandbox.base_url}/campaigns/{sandbox.campaign_id}"}
+
+
+def test_batch_is_written_while_no_worker_waits(finish: Finish, live: LiveAirflow, run_ids: dict[str, str]) -> None:
+    run = finish("machfive_batch")
+    assert (run.state, run.task("write_emails").try_number) == ("success", 1)
+    export = live.xcom("machfive_batch", run.run_id, "write_emails", "machfive_export")
+    written = read_jsonl(Path(export["path"].removeprefix("file://")))
+    assert (len(written), export["leads"], export["missing"]) == (58, 58, 0)
+    assert export["emails"] == sum(len(lead["sequence"]) for lead in written) == 3 * 58
+    batch = live.xcom("machfive_batch", run.run_id, "write_emails", "machfive_batch")
+    assert batch["list_id"] == live.xcom("machfive_batch", run.run_id, "write_emails")
+
+
+def test_shards_are_mapped_and_each_buys_its_own_batch(finish: Finish, live: LiveAirflow, sandbox: Sandbox) -> None:
+    run = finish("machfive_sharded_batches")
+    shards = [task for task in run.tasks if task.task_id == "write_emails"]
+    assert [task.state for task in shards] == ["success"] * 3
+    lists = {live.xcom(run.dag_id, run.run_id, "write_emails", map_index=number) for number in range(3)}
+    assert len(lists) == 3
+
+
+def test_single_lead_deferrable(finish: Finish, live: LiveAirflow) -> None:
+    run = finish("machfive_single_lead")
+    assert run.state == "success"
+    assert live.xcom(run.dag_id, run.run_id, "count_emails") == 3
+
+
+def test_sensor_deferrable(finish: Finish, results: Path) -> None:
+    assert finish("machfive_wait_for_list").state == "success"
+    assert "dana.reyes@example.com" in (results / "two-leads.csv").read_text(encoding="utf-8")
+
+
+def test_batch_on_a_worker(finish: Finish, results: Path) -> None:
+    run = finish("e2e_batch_on_worker")
+    assert (run.state, run.task("write_emails").try_number) == ("success", 1)
+    written = read_jsonl(results / "on-worker.jsonl")
+    assert {lead["email"]: len(lead["sequence"]) for lead in written} == {
+        "ada@example.com": 2,
+        "bob@example.com": 2,
+    }
+
+
+def test_single_lead_on_a_worker(finish: Finish, live: LiveAirflow) -> None:
+    run = finish("e2e_single_on_worker")
+    assert run.state == "success"
+    result = live.xcom(run.dag_id, run.run_id, "write_sequence")
+    assert len(result["sequence"]) == 2
+    assert result["lead_id"]
+
+
+def test_sensor_on_a_worker_rescheduled(finish: Finish, results: Path) -> None:
+    assert finish("e2e_sensor_on_worker").state == "success"
+    assert "dora@example.com" in (results / "sensor.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "status", "word"),
+    [("e2e_payment_required", "402", "credits"), ("e2e_forbidden", "403", "403")],
+)
+def test_permanent_errors_fail_after_one_try(
+    dag_id: str, status: str, word: str, finish: Finish, live: LiveAirflow, faults: dict[str, Any]
+) -> None:
+    run = finish(dag_id)
+    task = run.task("write_emails")
+    assert (run.state, task.state, task.try_number) == ("failed", "failed", 1)
+    assert word in live.task_log(dag_id, run.run_id, "write_emails", 1)
+    assert faults[status].used == 1
+
+
+def test_export_waits_for_a_list_that_is_not_ready(finish: Finish, results: Path) -> None:
+    run = finish("e2e_not_ready")
+    assert (run.state, run.task("export").try_number) == ("success", 1)
+    assert "not_ready@example.com" in (results / "not-ready.json").read_text(encoding="utf-8")
+
+
+def test_server_errors_while_polling_heal(finish: Finish) -> None:
+    run = finish("e2e_server_error_on_poll")
+    assert (run.state, run.task("write_emails").try_number) == ("success", 1)
+
+
+def test_nothing_listens_beyond_loopback(live: LiveAirflow, run_ids: dict[str, str]) -> None:
+    members = session_members(live.session_id)
+    listening = {
+        connection.laddr.ip
+        for process in members
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.family in (socket.AF_INET, socket.AF_INET6)
+    }
+    assert listening
+    assert listening <= {"127.0.0.1", "::1"}
+
+
+def test_key_is_nowhere(finish: Finish, live: LiveAirflow, sandbox: Sandbox, results: Path) -> None:
+    """Neither in a log, nor in the database with its XComs, rendered templates, connections and triggers."""
+    for dag_id in live.wanted:
+        finish(dag_id)
+    key = sandbox.api_key.encode()
+    files = [path for folder in (live.home.path, results) for path in folder.rglob("*") if path.is_file()]
+    assert live.home.database in files
+    assert any(path.is_relative_to(live.home.logs) and ".trigger." in path.name for path in files)
+    assert [path for path in files if key in path.read_bytes()] == []
