@@ -27,7 +27,7 @@ with DAG(
     params={"campaign": Param(os.environ.get("MACHFIVE_CAMPAIGN", "Spring Outreach"), type="string")},
     tags=["machfive", "example"],
     doc_md=__doc__,
-):
+) as dag:
     MachFiveGenerateBatchOperator(
         task_id="write_emails",
         leads_path=str(LEADS),

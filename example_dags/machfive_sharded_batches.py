@@ -28,7 +28,7 @@ with DAG(
     default_args={"retries": 3},
     tags=["machfive", "example"],
     doc_md=__doc__,
-):
+) as dag:
 
     @task
     def split_leads() -> list[str]:

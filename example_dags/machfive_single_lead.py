@@ -24,7 +24,7 @@ with DAG(
     },
     tags=["machfive", "example"],
     doc_md=__doc__,
-):
+) as dag:
     written = MachFiveGenerateOperator(
         task_id="write_sequence",
         lead="{{ params.lead | tojson }}",

@@ -26,7 +26,7 @@ with DAG(
     default_args={"retries": 3},
     tags=["machfive", "example"],
     doc_md=__doc__,
-):
+) as dag:
     submit = MachFiveGenerateBatchOperator(
         task_id="submit",
         leads=[

@@ -39,6 +39,8 @@ from typing import Any, ClassVar
 import pendulum
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
+from machfive_provider.texts import one_line
+
 __all__ = [
     "AmbiguousSubmissionError",
     "BadRequestError",
@@ -65,8 +67,6 @@ __all__ = [
     "WaitTimeoutError",
     "WorkspaceLimitError",
 ]
-
-_LONGEST_TEXT = 600
 
 
 class MachFiveError(Exception):
@@ -118,17 +118,6 @@ class MachFiveError(Exception):
             said = f"{said if said.endswith(('.', '!', '?')) else said + '.'} {self.advice}"
         where = f"request id {self.request_id}, " if self.request_id else ""
         return f"{said} [{where}{self.occurred_at.to_iso8601_string()}]"
-
-
-def one_line(text: str) -> str:
-    """Fold white space, drop what cannot be printed, and cut to a length that fits a log line."""
-    text = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
-
-
-def kind_of(value: Any) -> str:
-    """Name a value by its kind: messages never quote what may be a person's data."""
-    return "nothing" if value is None else f"a value of type {type(value).__name__}"
 
 
 def _compact(detail: Any) -> str:

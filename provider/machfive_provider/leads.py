@@ -13,8 +13,9 @@ from functools import cache
 from typing import Any
 
 from machfive_provider.api.models import Lead
-from machfive_provider.errors import ConfigurationError, InvalidLeadsError, kind_of
+from machfive_provider.errors import ConfigurationError, InvalidLeadsError
 from machfive_provider.lead_files import Row, parse_json_leads, read_file
+from machfive_provider.texts import kind_of
 
 __all__ = ["DUPLICATE_POLICIES", "INVALID_POLICIES", "PreparedLeads", "prepare", "read_leads", "single_lead"]
 

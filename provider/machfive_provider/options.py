@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from machfive_provider.api.models import GenerationOptions
-from machfive_provider.errors import InvalidLeadsError, kind_of
+from machfive_provider.errors import InvalidLeadsError
+from machfive_provider.texts import kind_of
 
 __all__ = ["build_options"]
 

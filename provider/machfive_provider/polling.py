@@ -16,6 +16,7 @@ import pendulum
 
 from machfive_provider import errors
 from machfive_provider.api.models import LeadList
+from machfive_provider.texts import duration
 
 if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
@@ -27,7 +28,6 @@ __all__ = [
     "Wait",
     "Watch",
     "decide",
-    "duration",
     "effective_deadline",
     "jittered",
     "look_at",
@@ -228,18 +228,6 @@ def wait_for_list(
                 if notice:
                     log.info("%s", notice)
                 sleep(jittered(after))
-
-
-def duration(seconds: float) -> str:
-    """Write seconds as a person would: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 def _clock(epoch: float) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from machfive_provider import errors
 from machfive_provider.api.models import AcceptedBatch, GeneratedSequence, GenerationOptions, Lead, LeadList
+from machfive_provider.texts import counted
 
 if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
@@ -190,11 +191,11 @@ def buy(
     before_paying()
     name = intent.list_name(decision.generation)
     log.info(
-        "Submitting %d leads to campaign %s as list %r: this spends %d credits.",
-        len(intent.leads),
+        "Submitting %s to campaign %s as list %r: this spends %s.",
+        counted(len(intent.leads), "lead"),
         intent.campaign_id,
         name,
-        credits_needed(intent.leads, intent.options),
+        counted(credits_needed(intent.leads, intent.options), "credit"),
     )
     try:
         answer = send({**intent.options, "list_name": name})
@@ -261,8 +262,8 @@ def _find_after_ambiguity(
         decision = Adopt(min((each for _, each in found), key=_age), generation)
         return _adopted(intent, decision, log)
     raise errors.AmbiguousSubmissionError(
-        f"the submission of {len(intent.leads)} leads may or may not have been accepted ({error.message}), and its "
-        f"list {intent.tag(generation)} is not to be seen",
+        f"the submission of {counted(len(intent.leads), 'lead')} may or may not have been accepted ({error.message}), "
+        f"and its list {intent.tag(generation)} is not to be seen",
         status_code=error.status_code,
         code=error.code,
         request_id=error.request_id,

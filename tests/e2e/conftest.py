@@ -25,7 +25,7 @@ DAG_IDS = (
     "e2e_server_error_on_poll",
     "e2e_not_ready",
 )
-SETTINGS = SandboxSettings(processing_seconds=5, generate_seconds=2, credits=5000, concurrency=20)
+SETTINGS = SandboxSettings(workspaces=2, processing_seconds=5, generate_seconds=2, credits=5000, concurrency=20)
 
 
 @pytest.fixture(scope="session")
@@ -41,12 +41,17 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def live(sandbox: Sandbox, results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveAirflow]:
-    connection = {"conn_type": "machfive", "host": sandbox.base_url, "password": sandbox.api_key}
+    connections = {
+        f"AIRFLOW_CONN_MACHFIVE_{name}": json.dumps(
+            {"conn_type": "machfive", "host": sandbox.base_url, "password": workspace.api_key}
+        )
+        for name, workspace in zip(("DEFAULT", "SECOND"), sandbox.workspaces, strict=True)
+    }
     airflow = LiveAirflow(
         tmp_path_factory.mktemp("airflow"),
         [ROOT / "example_dags", Path(__file__).parent / "dags"],
         wanted=DAG_IDS,
-        env={"AIRFLOW_CONN_MACHFIVE_DEFAULT": json.dumps(connection), "MACHFIVE_RESULTS": str(results)},
+        env=connections | {"MACHFIVE_RESULTS": str(results)},
     )
     with airflow:
         yield airflow

@@ -22,6 +22,7 @@ from machfive_provider.api import retries
 from machfive_provider.api.protocol import Call, Request, Response, error_from, opens_export
 from machfive_provider.api.retries import RetryPolicy
 from machfive_provider.api.settings import ClientSettings
+from machfive_provider.texts import one_line
 
 __all__ = ["AsyncMachFiveClient", "MachFiveClient"]
 
@@ -272,5 +273,5 @@ def _transport_error(request: Request, error: httpx.HTTPError) -> errors.Transpo
 
 
 def _reason(error: httpx.HTTPError) -> str:
-    name, text = type(error).__name__, errors.one_line(str(error))
+    name, text = type(error).__name__, one_line(str(error))
     return f"{name}: {text}" if text else name

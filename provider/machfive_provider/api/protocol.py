@@ -26,6 +26,7 @@ from machfive_provider.api.models import (
     array,
 )
 from machfive_provider.api.retries import retry_after_seconds
+from machfive_provider.texts import one_line
 
 __all__ = [
     "EXPORT_FORMATS",
@@ -277,7 +278,7 @@ def _context(request: Request, response: Response, body: Mapping[str, Any]) -> d
     request_id = next((str(each) for each in ids if isinstance(each, str) and each.strip()), None)
     return {
         "status_code": response.status,
-        "request_id": _clean(errors.one_line(request_id)) if request_id else None,
+        "request_id": _clean(one_line(request_id)) if request_id else None,
         "endpoint": request.endpoint,
     }
 

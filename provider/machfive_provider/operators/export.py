@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,8 @@ from airflow.providers.common.compat.sdk import conf
 
 from machfive_provider import errors
 from machfive_provider.operators.link import MachFiveCampaignLink
-from machfive_provider.operators.waiting import ListWaitingOperator, seconds
+from machfive_provider.operators.waiting import ListWaitingOperator
+from machfive_provider.texts import kind_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -90,9 +91,9 @@ class MachFiveExportListOperator(ListWaitingOperator):
         list_id = check_uuid("list_id", self.list_id)
         self._expected(None)
         self._destination().check(must_be_new=False)
-        return self.wait_for(context, list_id, {})
+        return self.wait_for(context, list_id)
 
-    def on_list_ended(self, context: Context, lead_list: LeadList, batch: Mapping[str, Any]) -> Any:
+    def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Export and count a list that has completed."""
         from machfive_provider import exports
         from machfive_provider.operators.reporting import report_export
@@ -103,12 +104,7 @@ class MachFiveExportListOperator(ListWaitingOperator):
         with self.hook() as hook:
             if lead_list.campaign_id:
                 MachFiveCampaignLink.store(context, hook.settings.client.base_url, lead_list.campaign_id)
-            try:
-                figures = exports.write_export(hook, lead_list, destination, self.export_format)
-            except errors.NotReadyError:
-                self.log.info("List %s is not ready for export yet; waiting.", lead_list.id)
-                pause = seconds("poll_interval", self.poll_interval)
-                return self.wait_for(context, lead_list.id, batch, not_before=pause)
+            figures = exports.write_export(hook, lead_list, destination, self.export_format)
         expected = self._expected(lead_list)
         report_export(self.log, context, lead_list.id, destination.url, figures, expected, self.on_missing_leads)
         return destination.url
@@ -138,6 +134,6 @@ class MachFiveExportListOperator(ListWaitingOperator):
         else:
             raise errors.ConfigurationError(
                 "expected_leads must be a number, a list of leads or emails, or a leads file "
-                f"({', '.join(SUFFIXES)}), not {errors.kind_of(expected)}."
+                f"({', '.join(SUFFIXES)}), not {kind_of(expected)}."
             )
         return {lead.key for lead in prepare(rows, "skip", "first", "expected_leads").leads}

@@ -115,7 +115,7 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
 
         return self._submit(context, asked_at=float(events.read(event, "room")["asked_at"]))
 
-    def on_list_ended(self, context: Context, lead_list: LeadList, batch: Mapping[str, Any]) -> Any:
+    def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Report, export and count a list that has ended."""
         if lead_list.is_failed:
             raise errors.BatchFailedError(
@@ -128,14 +128,10 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
             lead_list.leads_count,
             lead_list.emails_created,
         )
+        batch = self._batch(context)
         context["ti"].xcom_push(key="machfive_batch", value={**batch, **_end_of(lead_list)})
         if self.export_to is not None:
-            try:
-                self._export(context, lead_list, batch)
-            except errors.NotReadyError:
-                self.log.info("List %s is not ready for export yet; waiting.", lead_list.id)
-                pause = seconds("poll_interval", self.poll_interval)
-                return self.wait_for(context, lead_list.id, batch, not_before=pause)
+            self._export(context, lead_list, batch)
         return lead_list.id
 
     def _submit(self, context: Context, asked_at: float) -> Any:
@@ -163,7 +159,7 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         if not self.wait_for_completion:
             return bought.list_id
         submitted_at = time.time() if bought.bought else None
-        return self.wait_for(context, bought.list_id, batch, submitted_at=submitted_at, seen=bought.lead_list)
+        return self.wait_for(context, bought.list_id, submitted_at=submitted_at, seen=bought.lead_list)
 
     def _buy(self, hook: MachFiveHook, intent: Intent, destination: Destination | None, asked_at: float) -> Submission:
         from machfive_provider import submission
@@ -262,6 +258,13 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
             figures = exports.write_export(hook, lead_list, destination, self.export_format)
         report_export(self.log, context, lead_list.id, destination.url, figures, expected, self.on_missing_leads)
 
+    @staticmethod
+    def _batch(context: Context) -> dict[str, Any]:
+        """Return what this attempt noted right after the submission; attributes do not survive a deferral."""
+        ti = context["ti"]
+        batch = ti.xcom_pull(task_ids=ti.task_id, key="machfive_batch", map_indexes=ti.map_index)
+        return batch if isinstance(batch, dict) else {}
+
     def _expected(self, batch: Mapping[str, Any]) -> int | set[str] | None:
         """Return the emails that were bought; only their number if the leads are no longer the same."""
         from machfive_provider.leads import prepare, read_leads
@@ -321,9 +324,9 @@ class MachFiveGenerateOperator(GenerateOperator):
         if bought.answer is not None:
             return bought.answer.to_json()
         submitted_at = time.time() if bought.bought else None
-        return self.wait_for(context, bought.list_id, {}, submitted_at=submitted_at, seen=bought.lead_list)
+        return self.wait_for(context, bought.list_id, submitted_at=submitted_at, seen=bought.lead_list)
 
-    def on_list_ended(self, context: Context, lead_list: LeadList, batch: Mapping[str, Any]) -> Any:
+    def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Fetch the sequence of a list that has ended."""
         from machfive_provider import exports
         from machfive_provider.leads import single_lead
@@ -335,14 +338,9 @@ class MachFiveGenerateOperator(GenerateOperator):
             )
         wanted = single_lead(self.lead).leads[0].key
         with self.hook() as hook:
-            try:
-                for lead in exports.iter_leads(hook.stream_export(lead_list.id, "json")):
-                    if lead["email"].casefold() == wanted:
-                        return {"list_id": lead_list.id, "sequence": lead["sequence"]}
-            except errors.NotReadyError:
-                return self.wait_for(
-                    context, lead_list.id, batch, not_before=seconds("poll_interval", self.poll_interval)
-                )
+            for lead in exports.iter_leads(hook.stream_export(lead_list.id, "json")):
+                if lead["email"].casefold() == wanted:
+                    return {"list_id": lead_list.id, "sequence": lead["sequence"]}
         raise errors.IncompleteExportError(f"list {lead_list.id} has completed without the emails of its lead")
 
     def _send(self, hook: MachFiveHook, intent: Intent, options: GenerationOptions) -> Any:

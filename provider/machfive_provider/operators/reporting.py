@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from machfive_provider import exports
+from machfive_provider.texts import counted
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -23,7 +24,7 @@ def report_export(
 ) -> None:
     """Log and push (``machfive_export``) what was written, then judge whether it is everything."""
     known = expected if isinstance(expected, int) or expected is None else len(expected)
-    log.info("Wrote %s: %d leads, %s emails, %d bytes.", path, figures.leads, figures.emails, figures.bytes)
+    log.info("Wrote %s: %s, %s emails, %d bytes.", path, counted(figures.leads, "lead"), figures.emails, figures.bytes)
     missing, _ = exports.check_delivery(figures, expected, "ignore", path)
     context["ti"].xcom_push(
         key="machfive_export",
@@ -39,4 +40,4 @@ def report_export(
     if warning:
         log.warning("%s", warning)
     elif known is not None and not missing:
-        log.info("All %d leads that were submitted are in it.", known)
+        log.info("Nothing is missing: it holds all of the %s expected.", counted(known, "lead"))

@@ -14,8 +14,6 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from machfive_provider import errors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import LeadList
@@ -53,10 +51,10 @@ class ListWaitingOperator(BaseOperator):
     poll_interval: float
     timeout: float | timedelta
 
-    def on_list_ended(self, context: Context, lead_list: LeadList, batch: Mapping[str, Any]) -> Any:
-        """Finish the task.
+    def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
+        """Finish the task with a list that has completed or failed.
 
-        :param batch: what was known before the wait, as in XCom ``machfive_batch``
+        :raises NotReadyError: to have it waited for again, until the deadline
         """
         raise NotImplementedError
 
@@ -67,46 +65,29 @@ class ListWaitingOperator(BaseOperator):
         return MachFiveHook(self.machfive_conn_id)
 
     def wait_for(
-        self,
-        context: Context,
-        list_id: str,
-        batch: Mapping[str, Any],
-        *,
-        submitted_at: float | None = None,
-        seen: LeadList | None = None,
-        not_before: float = 0.0,
+        self, context: Context, list_id: str, *, submitted_at: float | None = None, seen: LeadList | None = None
     ) -> Any:
         """Wait for a list and finish the task with it.
 
         :param submitted_at: epoch seconds of our own submission, None for somebody else's list
         :param seen: the list as just seen, which saves a look
-        :param not_before: seconds to let pass before the first look
         """
-        from machfive_provider import polling
+        from machfive_provider.polling import Watch
 
         started_at = time.time()
-        interval = max(polling.SHORTEST_INTERVAL, seconds("poll_interval", self.poll_interval))
-        watch = polling.Watch(list_id, interval, started_at, self._deadline(started_at), submitted_at)
-        with self.hook() as hook:
-            ended: LeadList | None = None
-            if not self.deferrable:
-                time.sleep(not_before)
-                ended = polling.wait_for_list(watch, lambda list_id: polling.look_at(hook, list_id), self.log)
-            elif not not_before:
-                ended = self._ended_already(watch, hook, seen)
-        if ended is None:
-            self._defer(watch, time.time() + (not_before or watch.interval))
-        return self.on_list_ended(context, ended, batch)
+        watch = Watch(list_id, self._interval(), started_at, self._deadline(started_at), submitted_at)
+        return self._finish(context, watch, self._wait(watch, seen))
 
     def resume(self, context: Context, event: Any = None) -> Any:
         """Come back from the triggerer: raise what it found wrong, or finish with the list that ended."""
         from machfive_provider.api.models import LeadList
+        from machfive_provider.polling import Watch
         from machfive_provider.triggers import events
 
-        lead_list = LeadList.from_json(events.read(event, "ended")["lists"][0])
-        ti = context["ti"]
-        batch = ti.xcom_pull(task_ids=ti.task_id, key="machfive_batch", map_indexes=ti.map_index)
-        return self.on_list_ended(context, lead_list, batch if isinstance(batch, dict) else {})
+        found = events.read(event, "ended")
+        ended = LeadList.from_json(found["lists"][0])
+        watch = Watch(ended.id, self._interval(), float(found["started_at"]), float(found["deadline"]))
+        return self._finish(context, watch, ended)
 
     def on_kill(self) -> None:
         """Say what becomes of the list: the API has no cancel."""
@@ -114,6 +95,27 @@ class ListWaitingOperator(BaseOperator):
             "The task was ended. MachFive has no cancel: a submitted list keeps running and its credits are spent. "
             "Clearing the task picks it up again without paying again."
         )
+
+    def _finish(self, context: Context, watch: Watch, ended: LeadList) -> Any:
+        while True:
+            try:
+                return self.on_list_ended(context, ended)
+            except errors.NotReadyError:
+                if time.time() + watch.interval >= watch.deadline:
+                    raise
+                self.log.info("List %s has completed but cannot be exported yet; waiting for it.", watch.list_id)
+            ended = self._wait(watch, pause=watch.interval)
+
+    def _wait(self, watch: Watch, seen: LeadList | None = None, pause: float = 0.0) -> LeadList:
+        """Return the list when it has ended, or leave for the triggerer; ``pause`` seconds before the first look."""
+        from machfive_provider.polling import look_at, wait_for_list
+
+        with self.hook() as hook:
+            if not self.deferrable:
+                time.sleep(pause)
+                return wait_for_list(watch, lambda list_id: look_at(hook, list_id), self.log)
+            ended = None if pause else self._ended_already(watch, hook, seen)
+        return ended or self._defer(watch)
 
     def _ended_already(self, watch: Watch, hook: MachFiveHook, seen: LeadList | None) -> LeadList | None:
         """Take one look before deferring: there may be nothing to wait for, or no hope."""
@@ -133,7 +135,7 @@ class ListWaitingOperator(BaseOperator):
                 self.log.info("%s", notice)
         return None
 
-    def _defer(self, watch: Watch, first_look_at: float) -> NoReturn:
+    def _defer(self, watch: Watch) -> NoReturn:
         from machfive_provider.triggers.lead_list import MachFiveListTrigger
 
         self.log.info("Waiting for list %s in the triggerer; this worker is free.", watch.list_id)
@@ -145,11 +147,16 @@ class ListWaitingOperator(BaseOperator):
                 started_at=watch.started_at,
                 deadline=watch.deadline,
                 submitted_at=watch.submitted_at,
-                first_look_at=first_look_at,
+                first_look_at=time.time() + watch.interval,
             ),
             method_name="resume",
             timeout=timedelta(seconds=watch.deadline - time.time() + DEFERRAL_MARGIN),
         )
+
+    def _interval(self) -> float:
+        from machfive_provider.polling import SHORTEST_INTERVAL
+
+        return max(SHORTEST_INTERVAL, seconds("poll_interval", self.poll_interval))
 
     def _deadline(self, started_at: float) -> float:
         from machfive_provider.polling import effective_deadline

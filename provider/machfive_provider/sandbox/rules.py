@@ -44,7 +44,9 @@ _CTA_KINDS = (
 CTAS_2026 = tuple(f"{kind} CTA" for kind in _CTA_KINDS)
 _MOST_EMAILS: Mapping[str, int] = {"2025": 5, "2026": 4}
 _DEFAULT_EMAILS = 3
-_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+# What counts as a space differs between languages, so control characters and U+FEFF are named too.
+_NOT_IN_EMAIL = r"@\s\x00-\x1f\x7f-\x9f\ufeff"
+_EMAIL = re.compile(rf"[^{_NOT_IN_EMAIL}]+@[^{_NOT_IN_EMAIL}.]+(\.[^{_NOT_IN_EMAIL}.]+)+")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # Bounded, because int() refuses numbers of more than 4300 digits with an error of its own.
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,1000}")
@@ -144,13 +146,13 @@ def signature_request(body: Mapping[str, Any]) -> tuple[str, str]:
     """Check the body that saves a signature: its name and its text."""
     _refuse_unknown("body field", body, ("name", "signature"))
     for name in ("name", "signature"):
-        if not isinstance(body.get(name), str) or not body[name].strip():
+        if not isinstance(body.get(name), str) or not body[name]:
             raise bad_request(f"{name} must be a string that is not empty.")
     return body["name"], body["signature"]
 
 
 def _build(leads: tuple[dict[str, str], ...], options: Mapping[str, Any], generation: Generation) -> GenerateRequest:
-    email_count = options.get("email_count", _DEFAULT_EMAILS)
+    email_count = int(options.get("email_count", _DEFAULT_EMAILS))
     most = _MOST_EMAILS[generation]
     if not 1 <= email_count <= most:
         raise bad_request(f"options.email_count must be from 1 to {most}.")
@@ -189,16 +191,22 @@ def _check_option_types(options: Mapping[str, Any], known: Mapping[str, type]) -
     _refuse_unknown("option", options, known)
     for name, value in options.items():
         expected = known[name]
-        # bool is an int in Python, not in JSON.
-        if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        if not (_is_integer(value) if expected is int else isinstance(value, expected)):
             raise bad_request(f"options.{name} must be {_TYPE_NAMES[expected]}.")
+
+
+def _is_integer(value: Any) -> bool:
+    """Judge as JSON does: 5.0 is an integer, and true, an int in Python, is none."""
+    return (isinstance(value, int) and not isinstance(value, bool)) or (
+        isinstance(value, float) and value.is_integer()
+    )
 
 
 def _check_ctas(options: Mapping[str, Any], known: Collection[str] | None) -> None:
     if "approved_ctas" not in options:
         return
     value = options["approved_ctas"]
-    ctas = [cta.strip() for cta in value.split(",")] if isinstance(value, str) else value
+    ctas = [cta.strip(" ") for cta in value.split(",")] if isinstance(value, str) else value
     if not isinstance(ctas, list):
         raise bad_request("options.approved_ctas must be an array of strings or one comma-separated string.")
     for index, cta in enumerate(ctas):
@@ -226,7 +234,7 @@ def _check_options_2026(options: Mapping[str, Any], *, batch: bool) -> None:
 
 def _check_enrichable(leads: tuple[dict[str, str], ...], *, batch: bool) -> None:
     for index, lead in enumerate(leads):
-        if not any(lead.get(name, "").strip() for name in ("company", "linkedin_url", "company_website")):
+        if not any(lead.get(name) for name in ("company", "linkedin_url", "company_website")):
             position = f"leads[{index}]" if batch else "lead"
             raise bad_request(f"{position} needs company, linkedin_url or company_website for enrichment.")
 

@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
 
 from machfive_provider import errors
 from machfive_provider.operators.waiting import DEFERRAL_MARGIN
+from machfive_provider.texts import counted, kind_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -121,7 +122,7 @@ class MachFiveListSensor(BaseSensorOperator):
 
         ids = [self.list_id] if isinstance(self.list_id, str) else self.list_id
         if not isinstance(ids, Sequence) or not ids:
-            raise errors.ConfigurationError(f"list_id must be a list's id or several, not {errors.kind_of(ids)}.")
+            raise errors.ConfigurationError(f"list_id must be a list's id or several, not {kind_of(ids)}.")
         return list(dict.fromkeys(check_uuid("list_id", each) for each in ids))
 
     def _waiting(self) -> list[str]:
@@ -155,7 +156,7 @@ class MachFiveListSensor(BaseSensorOperator):
         from machfive_provider.triggers.lead_list import MachFiveListTrigger
 
         waiting = self._waiting()
-        self.log.info("Waiting for %d lists in the triggerer; this worker is free.", len(waiting))
+        self.log.info("Waiting for %s in the triggerer; this worker is free.", counted(len(waiting), "list"))
         self.defer(
             trigger=MachFiveListTrigger(
                 list_ids=waiting,

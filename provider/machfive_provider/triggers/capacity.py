@@ -11,8 +11,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from machfive_provider import errors
 from machfive_provider.api import protocol
-from machfive_provider.polling import duration, jittered
+from machfive_provider.polling import jittered
 from machfive_provider.shared_poller import SharedPoller, shared_poller
+from machfive_provider.texts import duration
 from machfive_provider.triggers import events
 
 __all__ = ["MachFiveCapacityTrigger", "no_room"]

@@ -15,9 +15,13 @@ __all__ = ["ended", "error_from_json", "error_to_json", "failed", "read", "room"
 _PLAIN = ("message", "status_code", "code", "detail", "request_id", "endpoint", "retry_after")
 
 
-def ended(lists: Iterable[LeadList]) -> dict[str, Any]:
-    """Return the event for lists that have ended, completed or failed."""
-    return {"status": "ended", "lists": [each.to_json() for each in lists]}
+def ended(lists: Iterable[LeadList], started_at: float, deadline: float) -> dict[str, Any]:
+    """Return the event for lists that have ended, completed or failed.
+
+    :param started_at: epoch seconds at which the wait began; with ``deadline``, for a wait that has to go on
+    """
+    plain = [each.to_json() for each in lists]
+    return {"status": "ended", "lists": plain, "started_at": started_at, "deadline": deadline}
 
 
 def room(asked_at: float) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class MachFiveListTrigger(BaseTrigger):
     def _event(self, lists: list[LeadList]) -> TriggerEvent:
         if self.ends_task and all(each.is_completed for each in lists):
             return TaskSuccessEvent()
-        return TriggerEvent(events.ended(lists))  # type: ignore[no-untyped-call]
+        return TriggerEvent(events.ended(lists, self.started_at, self.deadline))  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Say what becomes of the lists. It can fire by mistake, so it does nothing else."""

@@ -21,7 +21,7 @@ COMMON = {
     "retry_delay": timedelta(seconds=1),
 }
 
-for name in ("payment_required", "forbidden", "server_error_on_poll"):
+for name in ("payment_required", "forbidden"):
     with DAG(f"e2e_{name}", schedule=None):
         MachFiveGenerateBatchOperator(
             task_id="write_emails",
@@ -29,6 +29,15 @@ for name in ("payment_required", "forbidden", "server_error_on_poll"):
             export_to=f"{RESULTS}/{name}.jsonl",
             **COMMON,
         )
+
+# A workspace, and so a poller, of its own: what goes wrong here reaches no other DAG.
+with DAG("e2e_server_error_on_poll", schedule=None):
+    MachFiveGenerateBatchOperator(
+        task_id="write_emails",
+        leads=[{"email": "server_error_on_poll@example.com", "name": "Eve"}],
+        export_to=f"{RESULTS}/server_error_on_poll.jsonl",
+        **COMMON | {"campaign_name": "Renewal Nudge", "machfive_conn_id": "machfive_second"},
+    )
 
 with DAG("e2e_not_ready", schedule=None):
     submit = MachFiveGenerateBatchOperator(

@@ -1,0 +1,37 @@
+"""How messages and log lines put things, so that all of them put it alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["counted", "duration", "kind_of", "one_line"]
+
+_LONGEST_TEXT = 600
+
+
+def one_line(text: str) -> str:
+    """Fold white space, drop what cannot be printed, and cut to a length that fits a log line."""
+    text = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+
+
+def kind_of(value: Any) -> str:
+    """Name a value by its kind: messages never quote what may be a person's data."""
+    return "nothing" if value is None else f"a value of type {type(value).__name__}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Write ``1 lead``, ``2 leads``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as a person would: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
