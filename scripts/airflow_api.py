@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from scripts.airflow_home import DATABASE_PATIENCE_SECONDS
+
 FINISHED = frozenset({"success", "failed"})
 # Nothing in the API announces a change of state; one small query a poll.
 POLL_SECONDS = 0.5
@@ -59,7 +61,7 @@ class AirflowApi:
         self._user = user
         self._password = password
         # Environment proxies are for the outside world; this Airflow is on loopback.
-        self._http = httpx.Client(base_url=base_url, timeout=30.0, trust_env=False)
+        self._http = httpx.Client(base_url=base_url, timeout=DATABASE_PATIENCE_SECONDS + 5, trust_env=False)
 
     def close(self) -> None:
         """Close the connections."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 USER = "admin"
+DATABASE_PATIENCE_SECONDS = 60
 _PASSWORDS = "simple_auth_manager_passwords.json.generated"
 
 
@@ -114,7 +115,8 @@ def _settings(
             "hostname_callable": "airflow_local_settings.host_name",
         },
         "database": {
-            "sql_alchemy_conn": f"sqlite:///{path / 'airflow.db'}",
+            # SQLite has one writer at a time; on a busy machine its 5 s of patience end in "database is locked".
+            "sql_alchemy_conn": f"sqlite:///{path / 'airflow.db'}?timeout={DATABASE_PATIENCE_SECONDS}",
             "load_default_connections": False,
         },
         "api": {

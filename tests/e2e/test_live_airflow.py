@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 from cryptography.fernet import Fernet
+from scripts.airflow_api import FINISHED
 from scripts.live_airflow import DagRunResult, LiveAirflow
 from scripts.processes import session_members
 
@@ -60,7 +61,22 @@ def run_ids(live: LiveAirflow, faults: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def finish(live: LiveAirflow, run_ids: dict[str, str]) -> Finish:
-    return lambda dag_id: live.wait(dag_id, run_ids[dag_id], TIMEOUT)
+    """Wait for a DAG's run to end, or for a retry: no scenario here has one, so waiting on would be in vain."""
+
+    def finish(dag_id: str) -> DagRunResult:
+        run = live.wait_until(
+            dag_id,
+            run_ids[dag_id],
+            lambda run: run.state in FINISHED or any(task.state == "up_for_retry" for task in run.tasks),
+            timeout=TIMEOUT,
+        )
+        for task in run.tasks:
+            if task.state == "up_for_retry":
+                log = live.task_log(dag_id, run.run_id, task.task_id, task.try_number, task.map_index)
+                pytest.fail(f"{dag_id}.{task.task_id} is to be retried. The end of its log:\n{log[-3000:]}")
+        return run
+
+    return finish
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -57,6 +57,8 @@ LIST_IDS = [make_uuid(0, "list", number) for number in range(2)]
 def describe(generation: str) -> dict[str, Any]:
     """Narrow the description to one edition, and its ids to ones that exist, so that calls get through."""
     spec: dict[str, Any] = yaml.safe_load(DESCRIPTION.read_text("utf-8"))
+    # Every call carries the right key, so a key spoilt by schemathesis would be mended again.
+    del spec["security"]
     spec["paths"] = {
         path: item for path, item in spec["paths"].items() if item.pop("x-generation", generation) == generation
     }
@@ -68,9 +70,14 @@ def describe(generation: str) -> dict[str, Any]:
     campaigns = [campaign.id for campaign in sandbox.workspaces[0].campaigns[:2]]
     spec["components"]["parameters"]["CampaignId"]["schema"] = {"enum": campaigns}
     spec["components"]["parameters"]["ListId"]["schema"] = {"enum": LIST_IDS}
-    signature = sandbox.workspaces[0].signatures[0].id
-    spec["components"]["schemas"]["Options2026"]["properties"]["signature_id"] = {"enum": [signature]}
-    spec["components"]["schemas"]["BatchOptions2026"]["properties"]["signature_id"] = {"enum": [signature]}
+    for name in ("Options2026", "BatchOptions2026"):
+        # schemathesis 4.1 does not come to an end with this oneOf, and overlooks the if of enrichment;
+        # test_generate.py tests both.
+        options = spec["components"]["schemas"][name]
+        del options["oneOf"], options["properties"]["signature_id"], options["properties"]["enrichment_enabled"]
+        options["required"] = [*options["required"], "email_signature"]
+    for name in ("Generate2026", "GenerateBatch2026"):
+        del spec["components"]["schemas"][name]["if"], spec["components"]["schemas"][name]["then"]
     return spec
 
 
@@ -105,6 +112,9 @@ def hold_to_description(sandbox: Sandbox, case: schemathesis.Case, session: requ
         session=session,
         headers={"Authorization": f"Bearer {sandbox.api_key}"},
         checks=CHECKS,
+        # A wrong type in a query may read as a right one once it is text ("27"), which 4.1 overlooks;
+        # test_reading.py has the queries that must be refused.
+        excluded_checks=[negative_data_rejection] if case.method == "GET" else [],
     )
 
 

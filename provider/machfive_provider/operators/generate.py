@@ -326,7 +326,7 @@ class MachFiveGenerateOperator(GenerateOperator):
         submitted_at = time.time() if bought.bought else None
         return self.wait_for(context, bought.list_id, submitted_at=submitted_at, seen=bought.lead_list)
 
-    def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
+    def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:  # noqa: ARG002 - the base's signature
         """Fetch the sequence of a list that has ended."""
         from machfive_provider import exports
         from machfive_provider.leads import single_lead

@@ -1,0 +1,400 @@
+"""Every request as it is built, every answer as it is deciphered."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from machfive_provider import errors
+from machfive_provider.api import protocol
+from machfive_provider.api.models import AcceptedBatch, Campaign, GeneratedSequence, Lead, LeadList
+from machfive_provider.api.protocol import Request, Response
+from tests.api.test_models import json_values, near_misses
+
+ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+KEY = "mf_live_" + "A1b2" * 8
+ADA = Lead("ada@example.com", name="Ada Łovelace")
+
+CALLS = {
+    "list_campaigns": (protocol.list_campaigns(), list),
+    "generate": (protocol.generate(ID, ADA), GeneratedSequence),
+    "generate_batch": (protocol.generate_batch(ID, [ADA]), AcceptedBatch),
+    "list_lists": (protocol.list_lists(), list),
+    "get_list": (protocol.get_list(ID), LeadList),
+}
+GET = protocol.get_list(ID).request
+
+
+def answer(status: int, body=b"", **headers: str) -> Response:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, content)
+
+
+# --- requests
+
+
+@pytest.mark.parametrize(
+    ("request_", "method", "path", "params", "read_timeout", "accept"),
+    [
+        (protocol.list_campaigns().request, "GET", "/api/v1/campaigns", {}, 30, "application/json"),
+        (protocol.list_campaigns("ü&x").request, "GET", "/api/v1/campaigns", {"q": "ü&x"}, 30, "application/json"),
+        (CALLS["generate"][0].request, "POST", f"/api/v1/campaigns/{ID}/generate", {}, 660, "application/json"),
+        (
+            CALLS["generate_batch"][0].request,
+            "POST",
+            f"/api/v1/campaigns/{ID}/generate-batch",
+            {},
+            60,
+            "application/json",
+        ),
+        (
+            protocol.list_lists().request,
+            "GET",
+            "/api/v1/lists",
+            {"limit": "100", "offset": "0"},
+            30,
+            "application/json",
+        ),
+        (
+            protocol.list_lists(ID.upper(), "pending", 200).request,
+            "GET",
+            "/api/v1/lists",
+            {"limit": "100", "offset": "200", "campaign_id": ID, "status": "pending"},
+            30,
+            "application/json",
+        ),
+        (protocol.get_list(f" {ID.upper()} ").request, "GET", f"/api/v1/lists/{ID}", {}, 30, "application/json"),
+        (protocol.export(ID), "GET", f"/api/v1/lists/{ID}/export", {"format": "csv"}, 120, "text/csv"),
+        (protocol.export(ID, "json"), "GET", f"/api/v1/lists/{ID}/export", {"format": "json"}, 120, "application/json"),
+    ],
+    ids=["campaigns", "campaigns q", "generate", "batch", "lists", "lists filtered", "list", "csv", "json"],
+)
+def test_requests(request_: Request, method: str, path: str, params: dict, read_timeout: float, accept: str):
+    assert (request_.method, request_.path, request_.params) == (method, path, params)
+    assert (request_.read_timeout, request_.accept) == (read_timeout, accept)
+    assert request_.repeatable is (method == "GET")
+    assert (request_.content is None) is (method == "GET")
+    assert ID not in request_.endpoint
+    assert request_.endpoint.startswith(f"{method} /api/v1/")
+
+
+def test_bodies_are_utf8_json_with_only_what_is_set():
+    one = protocol.generate(ID, ADA, {"list_name": "Zürich"}).request.content
+    assert (
+        one
+        == '{"lead": {"email": "ada@example.com", "name": "Ada Łovelace"}, "options": {"list_name": "Zürich"}}'.encode()
+    )
+    many = protocol.generate_batch(ID, [ADA, Lead("b@example.com")], {}).request.content
+    assert json.loads(many) == {"leads": [ADA.to_json(), {"email": "b@example.com"}]}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"x": float("nan")}, {"x": float("inf")}, {"x": object()}, {"x": "\ud800"}, {"x": {1, 2}}],
+    ids=["nan", "inf", "object", "surrogate", "set"],
+)
+def test_what_json_cannot_hold_is_refused_before_the_wire(options):
+    with pytest.raises(errors.InvalidLeadsError, match="cannot be written as JSON"):
+        protocol.generate_batch(ID, [ADA], options)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        7,
+        ID[:-1],
+        f"{ID}0",
+        ID.replace("-", ""),
+        f"{{{ID}}}",
+        "../campaigns",
+        f"{ID}/../x",
+        ID.replace("0f", "\u0660f"),
+        [ID],
+    ],
+    ids=ascii,
+)
+@pytest.mark.parametrize(
+    ("call", "parameter"),
+    [
+        (lambda value: protocol.generate(value, ADA), "campaign_id"),
+        (lambda value: protocol.generate_batch(value, [ADA]), "campaign_id"),
+        (protocol.get_list, "list_id"),
+        (protocol.export, "list_id"),
+        (lambda value: protocol.list_lists(value or ""), "campaign_id"),
+    ],
+    ids=["generate", "generate_batch", "get_list", "export", "list_lists"],
+)
+def test_an_id_must_be_a_uuid(call, parameter: str, value):
+    with pytest.raises(errors.ConfigurationError, match=f"^{parameter} is "):
+        call(value)
+
+
+@pytest.mark.parametrize("export_format", ["jsonl", "CSV", "", None, 1], ids=repr)
+def test_an_unknown_export_format_is_refused(export_format):
+    with pytest.raises(errors.ConfigurationError, match="the API exports csv or json"):
+        protocol.export(ID, export_format)
+
+
+# --- answers
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "body", "value"),
+    [
+        ("list_campaigns", 200, {"campaigns": []}, []),
+        ("list_campaigns", 200, {"campaigns": [{"id": "c", "name": "n", "x": 1}], "y": 2}, [Campaign("c", "n")]),
+        ("generate", 200, {"list_id": "l", "sequence": []}, GeneratedSequence("l", ())),
+        ("generate", 202, {"list_id": "l", "sequence": []}, GeneratedSequence("l", ())),
+        ("generate_batch", 202, {"list_id": "l", "status": "processing"}, AcceptedBatch("l", "processing")),
+        ("generate_batch", 200, {"list_id": "l"}, AcceptedBatch("l")),
+        ("list_lists", 200, {"lists": [{"id": "l", "processing_status": "new"}]}, [LeadList("l", "new")]),
+        ("get_list", 200, {"id": "l", "processing_status": "pending"}, LeadList("l", "pending")),
+    ],
+)
+def test_answers_as_the_contract_says(call: str, status: int, body, value):
+    assert CALLS[call][0].decipher(answer(status, body)) == value
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "an empty body where JSON belongs"),
+        (b" \n", "an empty body where JSON belongs"),
+        (b"<html>maintenance</html>", "an HTML page of 24 bytes where JSON belongs"),
+        (b"OK", "a text of 2 bytes where JSON belongs"),
+        (b'{"list_id": "l', "where JSON belongs"),
+        (b"\xff\xfe", "where JSON belongs"),
+        (b"[" * 100_000, "where JSON belongs"),
+        (b"9" * 5000, "where JSON belongs"),
+        (b"[]", "is not an object"),
+        (b"null", "is not an object"),
+        (b"{}", "is not a"),
+    ],
+    ids=["empty", "blank", "html", "text", "cut", "not utf-8", "deep", "huge number", "array", "null", "no fields"],
+)
+def test_a_success_of_another_shape_is_a_protocol_error(call: str, body: bytes, why: str):
+    with pytest.raises(errors.ProtocolError, match=why) as caught:
+        CALLS[call][0].decipher(answer(200, body, x_request_id="r1"))
+    error = caught.value
+    assert (error.status_code, error.request_id, error.endpoint) == (200, "r1", CALLS[call][0].request.endpoint)
+
+
+@pytest.mark.parametrize("call", ["list_campaigns", "list_lists", "get_list"])
+def test_202_is_no_answer_to_a_read(call: str):
+    with pytest.raises(errors.ProtocolError):
+        CALLS[call][0].decipher(answer(202, {"campaigns": [], "lists": [], "id": "l", "processing_status": "pending"}))
+
+
+bodies = st.one_of(
+    st.binary(max_size=60),
+    st.one_of(json_values, near_misses).map(lambda value: json.dumps(value).encode()),
+    st.dictionaries(
+        st.sampled_from(["error", "message", "detail", "request_id", "campaigns", "lists", "id", "processing_status"]),
+        st.one_of(json_values, st.lists(near_misses, max_size=2)),
+    ).map(lambda value: json.dumps(value).encode()),
+)
+headers = st.dictionaries(st.sampled_from(["retry-after", "x-request-id", "request-id"]), st.text(max_size=20))
+
+
+@pytest.mark.parametrize("name", CALLS)
+@given(status=st.integers(100, 599) | st.sampled_from([200, 202]), body=bodies, headers=headers)
+def test_any_answer_is_the_type_promised_or_one_of_our_errors(name: str, status: int, body: bytes, headers):
+    call, kind = CALLS[name]
+    try:
+        outcome = call.decipher(Response(status, headers, body))
+    except errors.MachFiveError as error:
+        outcome = error
+    if isinstance(outcome, errors.MachFiveError):
+        assert (outcome.status_code, outcome.endpoint) == (status, call.request.endpoint)
+        assert str(outcome)
+    else:
+        assert status in (200, 202)
+        assert isinstance(outcome, kind)
+
+
+def expected_class(status: int, code: str | None) -> type[errors.MachFiveError]:
+    """The error table of API.md, read once more."""
+    table = {
+        400: errors.BadRequestError,
+        401: errors.UnauthorizedError,
+        402: errors.InsufficientCreditsError,
+        403: errors.ForbiddenError,
+        404: errors.NotFoundError,
+        408: errors.ServerError,
+        429: errors.WorkspaceLimitError if code == "WORKSPACE_LIMIT" else errors.RateLimitedError,
+    }
+    if code in ("NOT_READY", None):
+        table[409] = errors.NotReadyError
+    if status < 400 or status > 599:
+        return errors.ProtocolError
+    return table.get(status, errors.ServerError if status >= 500 else errors.MachFivePermanentError)
+
+
+CODES = [
+    "BAD_REQUEST",
+    "UNAUTHORIZED",
+    "INSUFFICIENT_CREDITS",
+    "FORBIDDEN",
+    "NOT_FOUND",
+    "NOT_READY",
+    "WORKSPACE_LIMIT",
+    "RATE_LIMITED",
+    "INTERNAL_ERROR",
+    "BRAND_NEW",
+    None,
+]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_the_class_follows_the_table(code: str | None):
+    for status in [*range(100, 200), *range(203, 600)]:
+        error = protocol.error_from(GET, answer(status, {"error": code, "message": "Why."}))
+        assert type(error) is expected_class(status, code), status
+        assert error.status_code == status
+        if status >= 400:
+            assert (error.code, error.message) == (code, "Why.")
+
+
+@given(status=st.integers(100, 599), body=bodies, headers=headers)
+@example(status=400, body=b'{"detail":' + b"[" * 5000 + b"]" * 5000 + b"}", headers={})
+@example(status=400, body=b'{"error": ["a"], "message": {"a": 1}}', headers={})
+def test_error_from_never_raises(status: int, body: bytes, headers):
+    error = protocol.error_from(GET, Response(status, headers, body))
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        data = None
+    code = data.get("error") if isinstance(data, dict) else None
+    assert type(error) is expected_class(status, code if isinstance(code, str) else None)
+    json.dumps(error.detail)
+    assert str(error)
+
+
+@pytest.mark.parametrize("detail", [None, "x", 7, 0, False, [1], [], {"required": 3, "pct_of_cap": 0.5}], ids=repr)
+def test_detail_of_any_type_is_kept(detail):
+    error = protocol.error_from(GET, answer(402, {"error": "X", "message": "m", "detail": detail}))
+    assert error.detail == detail
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "no reason given (an empty body)"),
+        (b"<h1>502</h1>", "no reason given (an HTML page of 12 bytes)"),
+        (b"gone", "no reason given (a text of 4 bytes)"),
+        (b'{"message": "  "}', "no reason given (a text of 17 bytes)"),
+        (b'{"message": 7}', "no reason given (a text of 14 bytes)"),
+        (b'["message"]', "no reason given (a text of 11 bytes)"),
+    ],
+)
+def test_a_body_without_a_message_is_described_not_quoted(body: bytes, message: str):
+    assert protocol.error_from(GET, answer(502, body)).message == message
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_says_what_to_do(status: int):
+    error = protocol.error_from(GET, answer(status, b"", location="https://elsewhere.example"))
+    assert isinstance(error, errors.ProtocolError)
+    assert "redirect, which is not followed" in error.message
+
+
+@pytest.mark.parametrize(
+    ("body", "sent", "request_id"),
+    [
+        ({}, {}, None),
+        ({"request_id": "body"}, {"x_request_id": "header"}, "body"),
+        ({}, {"x_request_id": "header"}, "header"),
+        ({}, {"request_id": "plain"}, "plain"),
+        ({"request_id": 7}, {"request_id": "plain"}, "plain"),
+        ({"request_id": "  "}, {"x_request_id": "", "request_id": "plain"}, "plain"),
+        ({"request_id": "a\r\nb"}, {}, "a b"),
+        ({"request_id": "r" * 700}, {}, "r" * 600 + "…"),
+    ],
+)
+def test_request_id(body, sent, request_id: str | None):
+    error = protocol.error_from(GET, answer(500, {"error": "E", "message": "m", **body}, **sent))
+    assert error.request_id == request_id
+    assert len(str(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [({}, None), ({"retry_after": "7"}, 7.0), ({"retry_after": "soon"}, None)], ids=repr
+)
+@pytest.mark.parametrize("status", [400, 429, 503])
+def test_retry_after_is_read(status: int, header, seconds: float | None):
+    assert protocol.error_from(GET, answer(status, {}, **header)).retry_after == seconds
+
+
+keys = st.builds(
+    "mf_{}_{}".format, st.sampled_from(["live", "test"]), st.from_regex(r"[A-Za-z0-9]{32}", fullmatch=True)
+)
+around = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
+
+
+@given(keys, around, around, st.integers(400, 599))
+def test_a_key_the_server_quotes_is_never_shown(key: str, before: str, after: str, status: int):
+    text = f"{before}{key}{after}"
+    body = {"error": text, "message": text, "request_id": text, "detail": {text: [text, {"deep": text}]}}
+    error = protocol.error_from(GET, answer(status, body, x_request_id=text))
+    secret = key.rpartition("_")[2]
+    shown = f"{error} {error!r} {error.args} {error.message} {error.code} {error.request_id}"
+    assert secret not in shown
+    assert secret not in json.dumps(error.detail, ensure_ascii=False)
+    assert "***" in error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "content_type", "opens"),
+    [
+        (200, "text/csv; charset=utf-8", True),
+        (200, "application/json", True),
+        (200, None, True),
+        (200, "", True),
+        (200, "text/html", False),
+        (200, "Text/HTML; charset=utf-8", False),
+        (202, "text/csv", False),
+        (206, "text/csv", False),
+        (302, "text/csv", False),
+        (409, "application/json", False),
+    ],
+)
+def test_opens_export(status: int, content_type: str | None, opens: bool):
+    assert protocol.opens_export(status, content_type) is opens
+
+
+# --- pages
+
+
+def page(first: int, last: int) -> list[LeadList]:
+    return [LeadList(f"l{number}", "pending") for number in range(first, last)]
+
+
+def numbers(lists: list[LeadList]) -> list[int]:
+    return [int(each.id[1:]) for each in lists]
+
+
+@pytest.mark.parametrize("total", [0, 1, 99, 100, 101, 199, 200, 250])
+def test_pages_reach_the_end_and_not_beyond(total: int):
+    pages, seen, calls = protocol.ListPages(ID, "failed"), [], 0
+    while not pages.done:
+        params = pages.call().request.params
+        assert (params["campaign_id"], params["status"], params["limit"]) == (ID, "failed", "100")
+        offset = int(params["offset"])
+        seen += numbers(pages.take(page(offset, min(offset + 100, total))))
+        calls += 1
+    assert seen == list(range(total))
+    assert calls == total // 100 + 1
+
+
+def test_a_list_pushed_onto_the_next_page_is_given_out_once():
+    pages = protocol.ListPages()
+    assert len(pages.take(page(0, 100))) == 100
+    assert pages.call().request.params["offset"] == "100"
+    assert numbers(pages.take(page(97, 150))) == list(range(100, 150))
+    assert pages.done

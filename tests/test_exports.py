@@ -1,0 +1,292 @@
+"""An export as it flows: the bytes untouched, the figures right however the chunks are cut."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machfive_provider.api.models import LeadList
+from machfive_provider.destinations import Destination
+from machfive_provider.errors import IncompleteExportError, ProtocolError, TransportError
+from machfive_provider.exports import FORMATS, MISSING_POLICIES, Figures, check_delivery, iter_leads, write_export
+
+
+class Api:
+    """Stands for the API: gives out the chunks of each format, and says what it was asked for."""
+
+    def __init__(self, **exports) -> None:
+        self.exports, self.asked = exports, []
+
+    def stream_export(self, list_id: str, export_format: str = "csv") -> Iterator[bytes]:
+        self.asked.append((list_id, export_format))
+        export = self.exports[export_format]
+        for chunk in [export] if isinstance(export, bytes) else export:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
+
+
+def email(step: int, body: str = "Hi") -> dict:
+    return {"step": step, "subject": f"Subject {step}", "body": body}
+
+
+LEADS = [
+    {"email": "Zoë@Example.com", "name": "Zoë 🦆", "sequence": [email(1, 'Hi "Zoë",\r\n\nünï\u2028'), email(2)]},
+    {"email": "bob@example.com", "company": "B, Inc.", "score": 1.5, "sequence": [email(1)]},
+]
+BY_JSON = Figures(leads=2, emails=3, delivered={"zoë@example.com", "bob@example.com"})
+JSON = json.dumps({"leads": LEADS}, ensure_ascii=False).encode()
+
+
+def as_csv(header: list[str], *rows: list[str], end: str = "\r\n", bom: bool = False) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator=end).writerows([header, *rows])
+    return text.getvalue().encode("utf-8-sig" if bom else "utf-8")
+
+
+ROWS = [["Zoë@Example.com", 'Hi "Zoë",\r\n\nünï, 🦆'], ["bob@example.com", ""]]
+CSV = as_csv(["email", "body_1"], *ROWS)
+
+
+def export(
+    tmp_path: Path, export_format: str, emails_created: int | None = 3, **exports
+) -> tuple[Figures, bytes, list]:
+    api, path = Api(**exports), tmp_path / f"out.{export_format}"
+    lead_list = LeadList("l1", "completed", emails_created=emails_created)
+    figures = write_export(api, lead_list, Destination(str(path)), export_format)
+    written = path.read_bytes()
+    assert figures.bytes == len(written)
+    return figures, written, api.asked
+
+
+def test_the_formats_and_policies():
+    assert (FORMATS, MISSING_POLICIES) == (("csv", "json", "jsonl"), ("fail", "warn", "ignore"))
+
+
+def test_json_passes_through_untouched(tmp_path: Path):
+    figures, written, asked = export(tmp_path, "json", json=JSON)
+    assert written == JSON
+    assert asked == [("l1", "json")]
+    assert (figures.leads, figures.emails, figures.delivered) == (2, 3, BY_JSON.delivered)
+
+
+def test_jsonl_is_one_lead_a_line(tmp_path: Path):
+    figures, written, asked = export(tmp_path, "jsonl", json=JSON)
+    lines = written.decode().split("\n")
+    assert lines.pop() == ""
+    assert [json.loads(line) for line in lines] == LEADS
+    assert "Zoë 🦆" in lines[0]
+    assert asked == [("l1", "json")]
+    assert (figures.leads, figures.emails, figures.delivered) == (2, 3, BY_JSON.delivered)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        CSV,
+        as_csv(["email", "body_1"], *ROWS, end="\n"),
+        as_csv(["email", "body_1"], *ROWS, bom=True),
+        as_csv([" E-Mail ", "body_1"], *ROWS),
+        as_csv(["name", "EMAIL"], *(row[::-1] for row in ROWS)),
+        as_csv(["Recipient", "body_1"], *ROWS),
+        as_csv(["name", "Recipient"], *(row[::-1] for row in ROWS)),
+        CSV.rstrip(),
+        CSV + b"\r\n\r\n",
+        CSV + b",no email here\r\n",
+    ],
+    ids=[
+        "plain",
+        "lf",
+        "bom",
+        "e-mail",
+        "second column",
+        "another header",
+        "another header, second column",
+        "no last break",
+        "blank lines",
+        "a row without",
+    ],
+)
+def test_csv_passes_through_untouched_and_is_counted(tmp_path: Path, content: bytes):
+    figures, written, asked = export(tmp_path, "csv", csv=content)
+    assert written == content
+    assert asked == [("l1", "csv")]
+    assert (figures.leads, figures.emails, figures.delivered) == (2, 3, BY_JSON.delivered)
+
+
+@pytest.mark.parametrize(
+    ("content", "emails_created"),
+    [(as_csv(["name", "body_1"], ["Zoë", "Hi"], ["Bob", "Hi"]), 3), (CSV, None)],
+    ids=["no email column", "emails not told"],
+)
+def test_what_a_csv_does_not_tell_comes_from_the_json(tmp_path: Path, content: bytes, emails_created: int | None):
+    figures, written, asked = export(tmp_path, "csv", emails_created, csv=content, json=JSON)
+    assert written == content
+    assert asked == [("l1", "csv"), ("l1", "json")]
+    assert (figures.leads, figures.emails, figures.delivered) == (2, 3, BY_JSON.delivered)
+
+
+@pytest.mark.parametrize(
+    ("export_format", "content"),
+    [
+        ("csv", b""),
+        ("csv", b"email,body\r\n"),
+        ("csv", b"name\r\n"),
+        ("json", b'{"leads": []}'),
+        ("jsonl", b'{"leads": []}'),
+    ],
+)
+def test_a_list_without_leads(tmp_path: Path, export_format: str, content: bytes):
+    source = {"csv" if export_format == "csv" else "json": content}
+    figures, written, _ = export(tmp_path, export_format, 0, **source)
+    assert (figures.leads, figures.emails, figures.delivered) == (0, 0, set())
+    assert written == (b"" if export_format == "jsonl" else content)
+
+
+@pytest.mark.parametrize(("export_format", "content"), [("csv", CSV), ("json", JSON), ("jsonl", JSON)])
+def test_chunks_cut_anywhere_give_the_same(tmp_path: Path, export_format: str, content: bytes):
+    source = "csv" if export_format == "csv" else "json"
+    whole = export(tmp_path, export_format, **{source: content})
+    for cut in range(len(content) + 1):
+        assert export(tmp_path, export_format, **{source: [content[:cut], content[cut:]]}) == whole, cut
+    assert export(tmp_path, export_format, **{source: [bytes([each]) for each in content]}) == whole
+
+
+BROKEN = {
+    "empty": (b"", "it is not whole JSON"),
+    "html": (b"<html>maintenance</html>", "it is not whole JSON"),
+    "text": (b"OK", "it is not whole JSON"),
+    "cut": (JSON[:-1], "it is not whole JSON"),
+    "cut early": (JSON[:40], "it is not whole JSON"),
+    "cut in a character": (JSON[: JSON.index("ë".encode()) + 1], "it is not whole JSON"),
+    "trailing": (JSON + b"]", "it is not whole JSON"),
+    "not utf-8": (b'{"leads": [{"email": "\xff", "sequence": []}]}', "it is not whole JSON"),
+    "csv": (CSV, "it is not whole JSON"),
+    "array": (b"[]", "it holds no 'leads'"),
+    "null": (b"null", "it holds no 'leads'"),
+    "no leads": (b'{"items": []}', "it holds no 'leads'"),
+    "leads object": (b'{"leads": {}}', "it holds no 'leads'"),
+    "leads null": (b'{"leads": null}', "it holds no 'leads'"),
+    "deeper leads": (b'{"data": {"leads": [{"email": "a@example.com", "sequence": []}]}}', "it holds no 'leads'"),
+    "lead text": (b'{"leads": ["a@example.com"]}', "lead 1 has no email"),
+    "lead null": (b'{"leads": [null]}', "lead 1 has no email"),
+    "no email": (b'{"leads": [{"email": "a", "sequence": []}, {"sequence": []}]}', "lead 2 has no email"),
+    "email number": (b'{"leads": [{"email": 7, "sequence": []}]}', "lead 1 has no email"),
+    "no sequence": (b'{"leads": [{"email": "a"}]}', "lead 1: 'sequence' is not an array"),
+    "sequence text": (b'{"leads": [{"email": "a", "sequence": "x"}]}', "lead 1: 'sequence' is not an array"),
+    "step text": (b'{"leads": [{"email": "a", "sequence": [{"step": "1"}]}]}', "lead 1: an email has no whole number"),
+    "no body": (
+        b'{"leads": [{"email": "a", "sequence": [{"step": 1, "subject": ""}]}]}',
+        "lead 1: 'body' is not a text",
+    ),
+}
+
+
+@pytest.mark.parametrize("export_format", ["json", "jsonl"])
+@pytest.mark.parametrize("before", [None, b"before"], ids=["absent", "present"])
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_no_export_leaves_the_destination_alone(
+    tmp_path: Path, case: str, before: bytes | None, export_format: str
+):
+    path = tmp_path / "out"
+    if before is not None:
+        path.write_bytes(before)
+    content, why = BROKEN[case]
+    with pytest.raises(ProtocolError, match="not what the contract says") as caught:
+        write_export(Api(json=content), LeadList("l1", "completed"), Destination(str(path)), export_format)
+    assert why in caught.value.message
+    assert caught.value.endpoint == "GET /api/v1/lists/{list_id}/export"
+    assert path.read_bytes() == before if before is not None else not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content", [b"<html>\n<p>sorry</p>\n</html>", b'email\r\n"' + b"x" * 140_000], ids=["html", "a huge cell"]
+)
+def test_what_is_no_csv_leaves_the_destination_alone(tmp_path: Path, content: bytes):
+    api = Api(csv=content, json=content)
+    with pytest.raises(ProtocolError):
+        write_export(api, LeadList("l1", "completed", emails_created=1), Destination(str(tmp_path / "out")), "csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("export_format", "content"), [("csv", CSV), ("json", JSON), ("jsonl", JSON)])
+def test_an_export_that_breaks_off_leaves_the_destination_alone(tmp_path: Path, export_format: str, content: bytes):
+    broken = [content[:-5], TransportError("reset")]
+    with pytest.raises(TransportError):
+        export(tmp_path, export_format, csv=broken, json=broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+leads = st.lists(
+    st.fixed_dictionaries(
+        {
+            "email": st.emails(),
+            "name": st.text(st.characters(exclude_categories=["Cs"]), max_size=9),
+            "sequence": st.lists(
+                st.builds(email, st.integers(1, 5), st.text(st.characters(exclude_categories=["Cs"]))), max_size=3
+            ),
+        }
+    ),
+    max_size=4,
+)
+
+
+@given(leads, st.integers(1, 40))
+def test_any_leads_come_back_as_they_were_sent(sent, size: int):
+    content = json.dumps({"total": len(sent), "leads": sent, "more": {"leads": [1]}}).encode()
+    chunks = [content[start : start + size] for start in range(0, len(content), size)]
+    assert list(iter_leads(chunks)) == sent
+
+
+@given(
+    st.binary(max_size=80)
+    | st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.just("leads") | st.text(), inner),
+        max_leaves=6,
+    ).map(lambda value: json.dumps(value).encode())
+)
+def test_any_bytes_are_leads_or_a_protocol_error(content: bytes):
+    try:
+        outcome = list(iter_leads([content]))
+    except ProtocolError:
+        return
+    assert len(outcome) == len(json.loads(content)["leads"])
+
+
+BACK = Figures(leads=2, delivered={"a@example.com", "b@example.com"})
+
+
+@pytest.mark.parametrize(
+    ("expected", "missing", "total"),
+    [
+        (None, 0, 0),
+        (2, 0, 2),
+        (1, 0, 1),
+        (0, 0, 0),
+        (3, 1, 3),
+        (set(), 0, 0),
+        ({"a@example.com"}, 0, 1),
+        ({"a@example.com", "b@example.com"}, 0, 2),
+        ({"a@example.com", "c@example.com"}, 1, 2),
+        ({"c@example.com", "d@example.com", "e@example.com"}, 3, 3),
+    ],
+    ids=repr,
+)
+def test_check_delivery(expected, missing: int, total: int):
+    text = f"l1 lacks {missing} of the {total} leads that were submitted and paid for"
+    assert check_delivery(BACK, expected, "ignore", "l1") == (missing, None)
+    assert check_delivery(BACK, expected, "warn", "l1") == (missing, f"{text}." if missing else None)
+    if missing:
+        with pytest.raises(IncompleteExportError, match=text) as caught:
+            check_delivery(BACK, expected, "fail", "l1")
+        assert "example.com" not in str(caught.value)
+    else:
+        assert check_delivery(BACK, expected, "fail", "l1") == (0, None)

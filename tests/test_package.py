@@ -1,0 +1,102 @@
+"""What importing costs and what is shipped."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import metadata, requires, version
+from pathlib import Path
+
+import pytest
+
+import machfive_provider
+
+PACKAGE = Path(machfive_provider.__file__).parent
+
+NO_NETWORK = """
+import socket, sys
+def refuse(*args, **kwargs):
+    raise RuntimeError("network!")
+for name in ("create_connection", "getaddrinfo", "gethostbyname"):
+    setattr(socket, name, refuse)
+for name in ("connect", "connect_ex", "bind", "sendto"):
+    setattr(socket.socket, name, refuse)
+try:
+    socket.socket().connect(("127.0.0.1", 9))
+except RuntimeError:
+    pass
+else:
+    sys.exit("the block does not block")
+"""
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().rpartition("\n")[2]
+
+
+def test_provider_info_loads_next_to_nothing():
+    loaded = run(
+        "import sys, machfive_provider.get_provider_info as info; info.get_provider_info(); "
+        "print(*sorted(name for name in sys.modules if name.partition('.')[0] in "
+        "('airflow', 'httpx', 'ijson', 'pendulum', 'tenacity', 'email_validator', 'sqlalchemy')), sep=',')"
+    )
+    assert loaded == ""
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "operators.generate",
+        "operators.export",
+        "sensors.lead_list",
+        "hooks.machfive",
+        "triggers.lead_list",
+        "triggers.capacity",
+    ],
+)
+def test_importing_does_no_network(module: str):
+    code = f"{NO_NETWORK}\nimport machfive_provider.{module}\nprint('fine')"
+    assert run(code) == "fine"
+
+
+@pytest.mark.parametrize("module", ["operators.generate", "operators.export", "sensors.lead_list"])
+def test_parsing_a_dag_loads_no_http_client_and_no_trigger(module: str):
+    loaded = run(
+        "import sys, airflow.sdk; before = set(sys.modules); "
+        f"import machfive_provider.{module}; new = set(sys.modules) - before; "
+        "heavy = ('httpx', 'ijson', 'tenacity', 'email_validator'); "
+        "print(*sorted(name for name in new if name.partition('.')[0] in heavy"
+        " or name in ('machfive_provider.api.client', 'machfive_provider.triggers.lead_list')), sep=',')"
+    )
+    assert loaded == ""
+
+
+def test_httpx_is_imported_in_the_api_alone():
+    importing = re.compile(r"^\s*(import|from) httpx", re.MULTILINE)
+    found = {
+        file.relative_to(PACKAGE).parts[0]
+        for file in PACKAGE.rglob("*.py")
+        if importing.search(file.read_text("utf-8"))
+    }
+    assert found == {"api"}
+
+
+def test_py_typed_is_shipped():
+    assert (PACKAGE / "py.typed").is_file()
+
+
+def test_one_version():
+    assert version("airflow-provider-machfive") == machfive_provider.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+", machfive_provider.__version__)
+
+
+def test_metadata():
+    about = metadata("airflow-provider-machfive")
+    assert about["Requires-Python"] == ">=3.11"
+    needed = {
+        re.split(r"[^A-Za-z0-9-]", each)[0] for each in requires("airflow-provider-machfive") if "extra ==" not in each
+    }
+    assert {"apache-airflow", "httpx", "ijson"} <= needed

@@ -1,0 +1,95 @@
+"""A trigger's outcome as plain JSON and back."""
+
+from __future__ import annotations
+
+import json
+
+import pendulum
+import pytest
+
+from machfive_provider import errors
+from machfive_provider.api.models import LeadList
+from machfive_provider.triggers import events
+
+AT = pendulum.datetime(2026, 2, 3, 4, 5, 6, 789000)
+
+
+def travelled(event):
+    return json.loads(json.dumps(event))
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+@pytest.mark.parametrize("detail", [None, "x", {"required": 3}, [1]], ids=repr)
+def test_every_error_comes_back_as_itself(name: str, detail):
+    before = getattr(errors, name)(
+        "wört\n",
+        status_code=402,
+        code="X",
+        detail=detail,
+        request_id="r1",
+        occurred_at=AT,
+        endpoint="GET /api/v1/lists",
+        retry_after=1.5,
+    )
+    with pytest.raises(errors.MachFiveError) as caught:
+        events.read(travelled(events.failed(before)), "ended")
+    after = caught.value
+    assert type(after) is type(before)
+    assert vars(after) == vars(before)
+    assert str(after) == str(before)
+
+
+def test_an_error_without_context():
+    after = events.error_from_json(travelled(events.error_to_json(errors.ServerError("m", occurred_at=AT))))
+    assert str(after) == str(errors.ServerError("m", occurred_at=AT))
+
+
+def test_lists_that_ended():
+    lists = [LeadList("a", "completed", created_at=AT, leads_count=2), LeadList("b", "failed")]
+    event = events.read(travelled(events.ended(lists, 1.5, 2.5)), "ended")
+    assert [LeadList.from_json(each) for each in event["lists"]] == lists
+    assert (event["started_at"], event["deadline"]) == (1.5, 2.5)
+
+
+def test_room():
+    assert events.read(travelled(events.room(12.5)), "room")["asked_at"] == 12.5
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        {},
+        [],
+        "ended",
+        7,
+        {"status": None},
+        {"status": "cancelled"},
+        {"status": "room", "asked_at": 1.0},
+        {"status": "error"},
+        {"status": "error", "error": "text"},
+        {"status": "success"},
+    ],
+    ids=repr,
+)
+def test_only_a_known_success_is_one(event):
+    with pytest.raises(errors.PollingError, match="without a usable event"):
+        events.read(event, "ended")
+
+
+@pytest.mark.parametrize(
+    "name", ["BrandNewError", "pendulum", "annotations", "__name__", "", None, 7, ["ServerError"]], ids=repr
+)
+def test_an_unknown_class_is_a_transient_error(name):
+    error = events.error_from_json({"class": name, "message": "m", "status_code": 500})
+    assert type(error) is errors.MachFiveTransientError
+    assert (error.message, error.status_code, error.retryable) == ("m", 500, True)
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"class": "ServerError"}, {"class": "ServerError", "occurred_at": None}], ids=repr
+)
+def test_missing_fields_are_survived(data):
+    error = events.error_from_json(data)
+    assert error.retryable
+    assert error.occurred_at.timezone_name == "UTC"
