@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from machfive_provider.sandbox import Sandbox
+from machfive_provider.sandbox.app import build_app
+from machfive_provider.sandbox.pause import Pause
+from machfive_provider.sandbox.settings import SandboxSettings
+from machfive_provider.sandbox.state import State
+from tests.sandbox.conftest import MakeWorld, World
+
+
+def control(world: World) -> httpx.Client:
+    return httpx.Client(base_url=f"{world.sandbox.base_url}/_sandbox", timeout=10)
+
+
+def test_state_tells_everything_but_keys_and_leads(make_world: MakeWorld) -> None:
+    world = make_world(processing_seconds=9, workspaces=2, credits=10)
+    world.bought("a@x.example", "b@x.example")
+    world.bought("A@x.example")
+    world.generate()
+    with control(world) as client:
+        response = client.get("/state")
+    state = response.json()
+    assert state["generation"] == "2025"
+    assert [(each["credits"], each["active_lists"]) for each in state["workspaces"]] == [(6, 2), (10, 0)]
+    assert state["purchases"] == {"batches": 2, "generates": 1, "leads": 4, "credits": 4}
+    assert state["duplicates"] == world.sandbox.duplicates == 1
+    assert [each["processing_status"] for each in state["lists"]] == ["processing", "processing", "completed"]
+    assert "mf_live_" not in response.text
+    assert "x.example" not in response.text
+
+
+def test_the_same_address_in_two_campaigns_is_no_duplicate(world: World) -> None:
+    world.bought("a@x.example")
+    world.bought("a@x.example", campaign=world.sandbox.workspaces[0].campaigns[1].id)
+    assert world.sandbox.duplicates == 0
+
+
+def test_requests_are_recorded_without_the_key(world: World) -> None:
+    world.client.get("/api/v1/lists", params={"limit": 3}, headers={"User-Agent": "me/1", "X-API-Key": "mf_live_x"})
+    httpx.get(f"{world.sandbox.base_url}/api/v1/campaigns")
+    world.batch()
+    with control(world) as client:
+        response = client.get("/requests")
+    first, second, third = response.json()["requests"]
+    assert (first["method"], first["path"], first["endpoint"], first["query"], first["status"], first["user_agent"]) == (
+        "GET", "/api/v1/lists", "lists", {"limit": "3"}, 200, "me/1",
+    )  # fmt: skip
+    assert [each["authenticated"] for each in (first, second, third)] == [True, False, True]
+    assert second["status"] == 401
+    assert third["json"]["leads"][0]["email"] == "ada@analytical.example"
+    assert "mf_live_" not in response.text
+    assert [request.endpoint for request in world.sandbox.requests] == ["lists", "campaigns", "generate-batch"]
+    assert len(world.sandbox.requests_to("lists")) == 1
+
+
+def test_faults_are_scripted_listed_and_cleared(world: World) -> None:
+    with control(world) as client:
+        made = client.post("/faults", json={"kind": "status", "status": 503, "endpoint": "lists", "times": None})
+        assert (made.status_code, made.json()["kind"]) == (201, "status")
+        assert world.client.get("/api/v1/lists").status_code == 503
+        assert client.get("/faults").json()["faults"][0]["used"] == 1
+        assert client.delete("/faults").json() == {"faults": []}
+        assert world.client.get("/api/v1/lists").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "named"), [({"kind": "explode"}, "explode"), ({}, "kind"), ({"kind": "delay"}, "seconds")]
+)
+def test_faults_that_make_no_sense_are_refused(world: World, body: dict[str, Any], named: str) -> None:
+    with control(world) as client:
+        response = client.post("/faults", json=body)
+    assert response.status_code == 400
+    assert named in response.json()["message"]
+
+
+def test_lists_are_pushed_along(make_world: MakeWorld) -> None:
+    world = make_world(processing_seconds=1000)
+    list_id = world.bought()
+    with control(world) as client:
+        assert client.post(f"/lists/{list_id}", json={"status": "completed", "name": "New"}).status_code == 200
+        for body in ({}, {"status": 7}, {"state": "x"}):
+            assert client.post(f"/lists/{list_id}", json=body).status_code == 400
+        assert client.post("/lists/unknown", json={"name": "x"}).status_code == 404
+    details = world.list(list_id).json()
+    assert (details["processing_status"], details["custom_name"]) == ("completed", "New")
+
+
+def test_campaigns_are_built(world: World) -> None:
+    campaign = world.sandbox.unready_campaign_id
+    with control(world) as client:
+        assert client.post(f"/campaigns/{campaign}/built").json() == {"id": campaign, "ready": True}
+        assert client.post("/campaigns/unknown/built").status_code == 404
+    assert world.batch(campaign=campaign).status_code == 202
+
+
+def test_reset_goes_back_to_the_start(world: World) -> None:
+    first = world.bought()
+    world.sandbox.fault("reset", times=None)
+    with control(world) as client:
+        assert client.post("/reset").json() == {"reset": True}
+    assert (world.sandbox.purchases, world.sandbox.requests, world.sandbox.lists) == ([], [], [])
+    assert world.sandbox.workspaces[0].credits == 2000
+    assert world.bought() == first
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Host": "evil.example"}, {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Host": "[::1"}]
+)
+def test_web_pages_are_kept_out(world: World, headers: dict[str, str]) -> None:
+    with control(world) as client:
+        assert client.get("/state", headers=headers).status_code == 403
+        assert client.post("/reset", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("headers", [{"Host": "localhost:1"}, {"Host": "[::1]:1"}, {"Origin": "http://127.0.0.1:8080"}])
+def test_this_machine_is_let_in_by_any_of_its_names(world: World, headers: dict[str, str]) -> None:
+    with control(world) as client:
+        assert client.get("/state", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(("address", "status"), [("192.0.2.7", 403), ("127.0.0.9", 200)])
+async def test_other_machines_are_kept_out(address: str, status: int) -> None:
+    # No test can connect from another machine, so the application is called as uvicorn would for one.
+    pause = Pause()
+    app = build_app(State(SandboxSettings(), lambda: 0.0), pause)
+    transport = httpx.ASGITransport(app, client=(address, 9))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        assert (await client.get("/_sandbox/state")).status_code == status
+
+
+def test_wrong_methods_and_paths(world: World) -> None:
+    with control(world) as client:
+        assert client.get("/reset").status_code == 405
+        assert client.get("/nothing").status_code == 404
+    assert world.sandbox.requests == []
+
+
+def test_what_stopped_stays_readable() -> None:
+    with Sandbox() as sandbox:
+        httpx.get(f"{sandbox.base_url}/api/v1/lists")
+    assert len(sandbox.requests) == 1
