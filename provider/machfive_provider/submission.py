@@ -75,12 +75,21 @@ class Intent:
         """``<who>-<what>``: equal for two attempts exactly if they mean the same purchase."""
         origin = self.origin
         who = [origin.namespace, origin.dag_id, origin.run_id, origin.task_id, origin.round]
+        return f"{_digest(who)[:10]}-{self.what}"
+
+    @property
+    def what(self) -> str:
+        """The part of the tag that changes with campaign, leads (in any order) and options."""
         what = [
             self.campaign_id,
             sorted(json.dumps(lead.to_json(), sort_keys=True) for lead in self.leads),
             {name: value for name, value in self.options.items() if name not in _NOT_IN_RESULT},
         ]
-        return f"{_digest(who)[:10]}-{_digest(what)[:12]}"
+        return _digest(what)[:12]
+
+    def is_tagged(self, tag: str) -> bool:
+        """Whether a tag names the same campaign, leads and options, whoever bought them."""
+        return f"-{self.what}" in tag
 
     def tag(self, generation: int) -> str:
         """Return the tag of a generation: 1 is the first purchase, 2 the one after its list failed."""

@@ -41,7 +41,7 @@ def test_status_says_what_it_is_told(make_world: MakeWorld) -> None:
 def test_html_is_a_proxys_page(world: World) -> None:
     world.sandbox.fault("html", status=504)
     response = world.client.get(LISTS)
-    assert (response.status_code, response.headers["Content-Type"]) == (504, "text/html; charset=utf-8")
+    assert (response.status_code, response.headers["Content-Type"]) == (504, "text/html")
     assert "504 Gateway Time-out" in response.text
     assert "X-Request-Id" not in response.headers
 
@@ -62,15 +62,12 @@ def test_truncate_ends_a_body_before_its_promised_length(world: World, form: str
     list_id = world.bought()
     whole = world.export(list_id, form).content
     world.sandbox.fault("truncate", "export", keep=0.25)
-    received = b""
-    with (
-        pytest.raises(httpx.RemoteProtocolError),
-        world.client.stream("GET", f"{LISTS}/{list_id}/export", params={"format": form}) as response,
-    ):
+    received = []
+    with world.client.stream("GET", f"{LISTS}/{list_id}/export", params={"format": form}) as response:
         assert int(response.headers["Content-Length"]) == len(whole)
-        for chunk in response.iter_bytes():
-            received += chunk
-    assert received == whole[: len(whole) // 4]
+        with pytest.raises(httpx.RemoteProtocolError):
+            received.extend(response.iter_bytes())
+    assert b"".join(received) == whole[: len(whole) // 4]
 
 
 def test_truncate_keeps_less_than_everything(world: World) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.sandbox.conftest import LEAD, OPTIONS_2026, MakeWorld, World, refused
@@ -38,7 +39,15 @@ def test_generate_answers_with_the_sequence_and_makes_a_completed_list(each_worl
 
 def test_while_generate_runs_its_list_can_be_seen_and_takes_no_place(make_world: MakeWorld) -> None:
     world = make_world(generate_seconds=3600, concurrency=1)
-    worker = threading.Thread(target=lambda: pytest.raises(Exception, world.generate, {"list_name": "Mine"}))
+    ending: list[httpx.TransportError] = []
+
+    def generate() -> None:
+        try:
+            world.generate({"list_name": "Mine"})
+        except httpx.TransportError as problem:
+            ending.append(problem)
+
+    worker = threading.Thread(target=generate)
     worker.start()
     world.sandbox.wait_until(lambda: len(world.sandbox.purchases) == 1)
     (row,) = world.lists()
@@ -48,6 +57,7 @@ def test_while_generate_runs_its_list_can_be_seen_and_takes_no_place(make_world:
     assert world.list(row["id"]).json()["processing_status"] == "completed"
     world.sandbox.stop()
     worker.join()
+    assert len(ending) == 1
 
 
 def test_the_number_of_emails_defaults_to_three_in_the_older_generation(world: World) -> None:

@@ -26,7 +26,7 @@ from machfive_provider.api.models import (
     array,
 )
 from machfive_provider.api.retries import retry_after_seconds
-from machfive_provider.texts import one_line
+from machfive_provider.texts import kind_of, one_line
 
 __all__ = [
     "EXPORT_FORMATS",
@@ -103,19 +103,23 @@ def list_campaigns(query: str | None = None) -> Call[list[Campaign]]:
     return _call(request, lambda data: [Campaign.from_json(item) for item in array(data, "campaigns")])
 
 
-def generate(campaign_id: str, lead: Lead, options: GenerationOptions | None = None) -> Call[GeneratedSequence]:
+def generate(
+    campaign_id: str, lead: Lead | Mapping[str, Any], options: GenerationOptions | None = None
+) -> Call[GeneratedSequence]:
     """Write one lead's emails synchronously. Spends a credit; the answer takes minutes."""
     return _call(
-        _post("generate", campaign_id, {"lead": lead.to_json()}, options, _GENERATE),
+        _post("generate", campaign_id, {"lead": _lead_json("lead", lead)}, options, _GENERATE),
         GeneratedSequence.from_json,
     )
 
 
 def generate_batch(
-    campaign_id: str, leads: Sequence[Lead], options: GenerationOptions | None = None
+    campaign_id: str, leads: Sequence[Lead | Mapping[str, Any]], options: GenerationOptions | None = None
 ) -> Call[AcceptedBatch]:
     """Submit leads as one list. Spends a credit a lead; answers 200 or 202 at once."""
-    body = {"leads": [lead.to_json() for lead in leads]}
+    if isinstance(leads, (str, bytes, Mapping)) or not leads:
+        raise errors.InvalidLeadsError(f"leads must be a list with at least one lead, not {kind_of(leads)}.")
+    body = {"leads": [_lead_json(f"leads[{index}]", lead) for index, lead in enumerate(leads)]}
     return _call(_post("generate-batch", campaign_id, body, options, _BATCH), AcceptedBatch.from_json)
 
 
@@ -189,6 +193,13 @@ def check_uuid(parameter: str, value: Any) -> str:
     raise errors.ConfigurationError(
         f"{parameter} is {kind}: give the id as the MachFive app or API shows it (8-4-4-4-12 hexadecimal digits)."
     )
+
+
+def _lead_json(position: str, lead: Lead | Mapping[str, Any]) -> dict[str, Any]:
+    plain = lead.to_json() if isinstance(lead, Lead) else lead
+    if not isinstance(plain, Mapping) or not isinstance(plain.get("email"), str):
+        raise errors.InvalidLeadsError(f"{position} must be a Lead or a mapping with an 'email', not {kind_of(lead)}.")
+    return dict(plain)
 
 
 def _post(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
 from machfive_provider import errors
 from machfive_provider.api import protocol
@@ -85,7 +85,11 @@ class MachFiveHook(BaseHook):
     def settings(self) -> ConnectionSettings:
         """What the connection says; looked up once."""
         if self._settings is None:
+            from airflow.sdk.log import mask_secret
+
             self._settings = ConnectionSettings.from_connection(_found(self.machfive_conn_id, self.get_connection))
+            # Airflow masks the password as it is stored; the key is that without white space around it.
+            mask_secret(self._settings.client.api_key)
         return self._settings
 
     async def aget_settings(self) -> ConnectionSettings:
@@ -127,24 +131,26 @@ class MachFiveHook(BaseHook):
         matches = _named(name, await self.alist_campaigns(name))
         return matches[0] if len(matches) == 1 else _refuse(name, matches, await self.alist_campaigns())
 
-    def generate(self, campaign_id: str, lead: Lead, options: GenerationOptions | None = None) -> GeneratedSequence:
+    def generate(
+        self, campaign_id: str, lead: Lead | Mapping[str, Any], options: GenerationOptions | None = None
+    ) -> GeneratedSequence:
         """Write one lead's emails and return them: spends a credit and takes minutes."""
         return self.get_conn().send(protocol.generate(campaign_id, lead, options))
 
     async def agenerate(
-        self, campaign_id: str, lead: Lead, options: GenerationOptions | None = None
+        self, campaign_id: str, lead: Lead | Mapping[str, Any], options: GenerationOptions | None = None
     ) -> GeneratedSequence:
         """Await :meth:`generate`."""
         return await (await self.aget_conn()).send(protocol.generate(campaign_id, lead, options))
 
     def generate_batch(
-        self, campaign_id: str, leads: Sequence[Lead], options: GenerationOptions | None = None
+        self, campaign_id: str, leads: Sequence[Lead | Mapping[str, Any]], options: GenerationOptions | None = None
     ) -> AcceptedBatch:
         """Submit leads as one list: spends a credit a lead."""
         return self.get_conn().send(protocol.generate_batch(campaign_id, leads, options))
 
     async def agenerate_batch(
-        self, campaign_id: str, leads: Sequence[Lead], options: GenerationOptions | None = None
+        self, campaign_id: str, leads: Sequence[Lead | Mapping[str, Any]], options: GenerationOptions | None = None
     ) -> AcceptedBatch:
         """Await :meth:`generate_batch`."""
         return await (await self.aget_conn()).send(protocol.generate_batch(campaign_id, leads, options))
@@ -251,7 +257,7 @@ async def load_settings_async(conn_id: str) -> ConnectionSettings:
     try:
         connection = await get_async_connection(conn_id)
     except Exception as error:
-        raise _not_found(conn_id, error) from error
+        raise _unreadable(conn_id, error) from error
     return ConnectionSettings.from_connection(connection)
 
 
@@ -259,13 +265,18 @@ def _found(conn_id: str, look_up: Any) -> Any:
     try:
         return look_up(conn_id)
     except Exception as error:
-        raise _not_found(conn_id, error) from error
+        raise _unreadable(conn_id, error) from error
 
 
-def _not_found(conn_id: str, error: Exception) -> errors.ConfigurationError:
-    return errors.ConfigurationError(
-        f"The Airflow connection {conn_id!r} cannot be read ({type(error).__name__}). Add one of type MachFive "
-        "with the API key as its password, or name another in machfive_conn_id."
+def _unreadable(conn_id: str, error: Exception) -> errors.MachFiveError:
+    """Tell a connection that is not there from one that cannot be read now: the second is worth a retry."""
+    if isinstance(error, AirflowNotFoundException) or "NOT_FOUND" in str(error).upper():
+        return errors.ConfigurationError(
+            f"The Airflow connection {conn_id!r} does not exist. Add one of type MachFive with the API key as its "
+            "password, or name another in machfive_conn_id."
+        )
+    return errors.MachFiveTransientError(
+        f"the Airflow connection {conn_id!r} could not be read ({type(error).__name__}); Airflow may be busy"
     )
 
 

@@ -91,7 +91,7 @@ class MachFiveExportListOperator(ListWaitingOperator):
         list_id = check_uuid("list_id", self.list_id)
         self._expected(None)
         self._destination().check(must_be_new=False)
-        return self.wait_for(context, list_id)
+        return self.wait_for(context, list_id, seen=self._first_look(context, list_id))
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Export and count a list that has completed."""
@@ -102,12 +102,22 @@ class MachFiveExportListOperator(ListWaitingOperator):
             raise errors.ListFailedError(f"list {lead_list.id} ended failed on MachFive's side")
         destination = self._destination()
         with self.hook() as hook:
-            if lead_list.campaign_id:
-                MachFiveCampaignLink.store(context, hook.settings.client.base_url, lead_list.campaign_id)
             figures = exports.write_export(hook, lead_list, destination, self.export_format)
         expected = self._expected(lead_list)
         report_export(self.log, context, lead_list.id, destination.url, figures, expected, self.on_missing_leads)
         return destination.url
+
+    def _first_look(self, context: Context, list_id: str) -> LeadList | None:
+        """Look once, so that the link to the campaign is there while the task waits."""
+        with self.hook() as hook:
+            try:
+                seen = hook.get_list(list_id)
+            except errors.MachFiveTransientError as error:
+                self.log.info("The first look at list %s failed, which is tried again. %s", list_id, error)
+                return None
+            if seen.campaign_id:
+                MachFiveCampaignLink.store(context, hook.settings.client.base_url, seen.campaign_id)
+        return seen
 
     def _destination(self) -> Destination:
         from machfive_provider.destinations import Destination

@@ -142,7 +142,8 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         self._guard_spending(prepared, options)
         destination = self._destination()
         with self.hook() as hook:
-            intent = self.intent_of(context, hook, prepared, options)
+            campaign_id = self.campaign(hook)
+            intent = self.intent_of(context, campaign_id, hook.settings.namespace, prepared, options)
             MachFiveCampaignLink.store(context, hook.settings.client.base_url, intent.campaign_id)
             bought = self._buy(hook, intent, destination, asked_at)
         batch = {
@@ -253,7 +254,7 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         destination = self._destination()
         if destination is None:
             return
-        expected = self._expected(batch)
+        expected = self._expected(context, batch)
         with self.hook() as hook:
             figures = exports.write_export(hook, lead_list, destination, self.export_format)
         report_export(self.log, context, lead_list.id, destination.url, figures, expected, self.on_missing_leads)
@@ -265,16 +266,24 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         batch = ti.xcom_pull(task_ids=ti.task_id, key="machfive_batch", map_indexes=ti.map_index)
         return batch if isinstance(batch, dict) else {}
 
-    def _expected(self, batch: Mapping[str, Any]) -> int | set[str] | None:
-        """Return the emails that were bought; only their number if the leads are no longer the same."""
+    def _expected(self, context: Context, batch: Mapping[str, Any]) -> int | set[str] | None:
+        """Return the emails that were bought; only their number if the leads cannot be read alike again."""
         from machfive_provider.leads import prepare, read_leads
+        from machfive_provider.options import build_options
 
-        prepared = prepare(read_leads(self.leads, self.leads_path), self.on_invalid_lead, self.on_duplicate_lead)
-        number = batch.get("leads_submitted")
-        if number is not None and number != len(prepared.leads):
-            self.log.warning("The leads are no longer those that were submitted: counting them, not comparing.")
-            return int(number)
-        return {lead.key for lead in prepared.leads}
+        try:
+            rows = read_leads(self.leads, self.leads_path)
+            prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead)
+            intent = self.intent_of(
+                context, str(batch["campaign_id"]), None, prepared, build_options(self.named_options(), self.options)
+            )
+            same = intent.is_tagged(str(batch["tag"]))
+        except (errors.MachFivePermanentError, KeyError):
+            same = False
+        if same:
+            return {lead.key for lead in prepared.leads}
+        self.log.warning("The leads are not those that were submitted any more: they are counted, not compared.")
+        return batch.get("leads_submitted")
 
 
 class MachFiveGenerateOperator(GenerateOperator):
@@ -311,7 +320,8 @@ class MachFiveGenerateOperator(GenerateOperator):
         self.check_common()
         prepared, options = single_lead(self.lead), build_options(self.named_options(), self.options)
         with self.hook() as hook:
-            intent = self.intent_of(context, hook, prepared, options)
+            campaign_id = self.campaign(hook)
+            intent = self.intent_of(context, campaign_id, hook.settings.namespace, prepared, options)
             MachFiveCampaignLink.store(context, hook.settings.client.base_url, intent.campaign_id)
             bought = submission.buy(
                 hook,

@@ -99,22 +99,30 @@ class GenerateOperator(ListWaitingOperator):
         seconds("poll_interval", self.poll_interval)
         seconds("timeout", self.timeout)
 
-    def intent_of(
-        self, context: Context, hook: MachFiveHook, prepared: PreparedLeads, options: GenerationOptions
-    ) -> Intent:
-        """Return what this task is to buy; asks the API for the campaign if only its name is known."""
+    def campaign(self, hook: MachFiveHook) -> str:
+        """Return the campaign's id; asks the API if only its name is given."""
         from machfive_provider.api.protocol import check_uuid
-        from machfive_provider.submission import Intent, Origin
 
         if self.campaign_id:
-            campaign_id = check_uuid("campaign_id", self.campaign_id)
-        else:
-            campaign_id = hook.resolve_campaign(str(self.campaign_name)).id
+            return check_uuid("campaign_id", self.campaign_id)
+        return hook.resolve_campaign(str(self.campaign_name)).id
+
+    def intent_of(
+        self,
+        context: Context,
+        campaign_id: str,
+        namespace: str | None,
+        prepared: PreparedLeads,
+        options: GenerationOptions,
+    ) -> Intent:
+        """Return what this task is to buy."""
+        from machfive_provider.submission import Intent, Origin
+
         ti, run = context["ti"], context["dag_run"]
         # Constant within one round of automatic retries, another after each clear.
         clears = ti.max_tries - (self.retries or 0) if self.on_existing_list == "resubmit" else None
         return Intent(
-            origin=Origin(ti.dag_id, ti.run_id, ti.task_id, hook.settings.namespace, clears),
+            origin=Origin(ti.dag_id, ti.run_id, ti.task_id, namespace, clears),
             campaign_id=campaign_id,
             leads=prepared.leads,
             options=options,

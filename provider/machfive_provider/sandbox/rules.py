@@ -197,9 +197,7 @@ def _check_option_types(options: Mapping[str, Any], known: Mapping[str, type]) -
 
 def _is_integer(value: Any) -> bool:
     """Judge as JSON does: 5.0 is an integer, and true, an int in Python, is none."""
-    return (isinstance(value, int) and not isinstance(value, bool)) or (
-        isinstance(value, float) and value.is_integer()
-    )
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
 
 
 def _check_ctas(options: Mapping[str, Any], known: Collection[str] | None) -> None:

@@ -17,6 +17,7 @@ from machfive_provider.sandbox.settings import SandboxSettings
 from machfive_provider.sandbox.state import State
 
 _START_SECONDS = 30.0
+_STOP_SECONDS = 1.0
 # Longer than any sensible polling interval: a server that closes idle connections looks like a fault.
 _KEEP_ALIVE_SECONDS = 300
 
@@ -37,15 +38,28 @@ class _Server(uvicorn.Server):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), 1.0)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drop every connection, hanging ones included: uvicorn would ask them to end and wait for it."""
+        for server in self.servers:
+            server.close()
+        for listening in sockets or []:
+            listening.close()
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+        if self.server_state.tasks:
+            # A request without a client ends by itself; what does not is cancelled with the loop.
+            await asyncio.wait(self.server_state.tasks, timeout=_STOP_SECONDS)
+        # The loop tells a protocol that its connection is lost one turn after it was dropped.
+        await asyncio.sleep(0)
+        for server in self.servers:
+            await server.wait_closed()
+
     def end(self) -> None:
-        """Drop every connection, hanging ones included, and stop."""
+        """Stop soon; to be called on the server's loop."""
         self._pause.stop()
         self.should_exit = True
         self._wake.set()
-        for connection in list(self.server_state.connections):
-            transport = connection.transport
-            if transport is not None:
-                transport.abort()
 
 
 def _protocol(state: State) -> type[H11Protocol]:
@@ -89,7 +103,6 @@ class ServerThread:
             access_log=settings.access_log,
             log_config=None,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=1,
         )
         self._server = _Server(config, pause, self._started)
         self._loop: asyncio.AbstractEventLoop | None = None
