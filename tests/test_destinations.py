@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -243,6 +244,7 @@ def test_an_upload_that_ends_badly_is_discarded(bucket: Bucket, size: int):
     bucket.objects["/bucket/a.csv"] = b"before"
     with pytest.raises(ValueError, match="half"):
         break_off(Destination("memory://bucket/a.csv"), b"x" * size, ValueError("half"))
+    gc.collect()  # a file that is forgotten closes itself: that must not commit it either
     assert bucket.objects == {"/bucket/a.csv": b"before"}
     assert bucket.discarded == ["/bucket/a.csv"]
 

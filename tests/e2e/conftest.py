@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scripts.live_airflow import LiveAirflow
 
 from machfive_provider.sandbox import Sandbox, SandboxSettings
+from scripts.live_airflow import LiveAirflow
 
 ROOT = Path(__file__).parents[2]
 DAG_IDS = (

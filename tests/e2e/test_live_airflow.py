@@ -18,11 +18,11 @@ from typing import Any
 import psutil
 import pytest
 from cryptography.fernet import Fernet
+
+from machfive_provider.sandbox import Sandbox
 from scripts.airflow_api import FINISHED
 from scripts.live_airflow import DagRunResult, LiveAirflow
 from scripts.processes import session_members
-
-from machfive_provider.sandbox import Sandbox
 
 pytestmark = pytest.mark.live
 TIMEOUT = 150.0

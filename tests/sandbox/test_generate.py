@@ -58,6 +58,7 @@ def test_while_generate_runs_its_list_can_be_seen_and_takes_no_place(make_world:
     world.sandbox.stop()
     worker.join()
     assert len(ending) == 1
+    assert world.sandbox.lists[0].forced is None
 
 
 def test_the_number_of_emails_defaults_to_three_in_the_older_generation(world: World) -> None:

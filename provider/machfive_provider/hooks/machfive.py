@@ -68,10 +68,13 @@ class MachFiveHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's extra fields, for Airflow before 3.2; needs Flask's form packages there."""
-        from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
-        from flask_babel import lazy_gettext
-        from wtforms import IntegerField, StringField
+        """Return the form's extra fields, for Airflow before 3.2; none where Flask's form packages are missing."""
+        try:
+            from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+            from flask_babel import lazy_gettext
+            from wtforms import IntegerField, StringField
+        except ImportError:
+            return {}  # raising would cost the form its labels as well
 
         kinds = {"namespace": StringField, "max_concurrent_batches": IntegerField}
         return {

@@ -222,8 +222,10 @@ async def _edited(exchange: Exchange, edit: Callable[[dict[str, Any]], None]) ->
 
 
 async def _delay(exchange: Exchange, args: Mapping[str, Any]) -> None:
-    await exchange.pause(args["seconds"])
-    await exchange.run()
+    if await exchange.pause(args["seconds"]):
+        await exchange.run()
+    else:
+        await exchange.disconnected()
 
 
 async def _slow_headers(exchange: Exchange, args: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 
 
 class Pause:
@@ -12,11 +13,13 @@ class Pause:
     def __init__(self) -> None:
         self._stopping = asyncio.Event()
 
-    async def __call__(self, seconds: float) -> None:
-        """Wait for so many seconds, or until the server stops."""
+    async def __call__(self, seconds: float) -> bool:
+        """Wait for so many seconds; False where the server stops before they are over."""
         if seconds > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), None if seconds == float("inf") else seconds)
+                await asyncio.wait_for(self._stopping.wait(), None if seconds == math.inf else seconds)
+                return False
+        return True
 
     def stop(self) -> None:
         """End every wait; to be called on the server's loop."""

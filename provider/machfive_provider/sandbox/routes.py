@@ -82,7 +82,8 @@ class Api:
         """POST /campaigns/{campaign_id}/generate: the list is there at once, the answer when it is written."""
         workspace, lead_list = await self._buy(request)
         settings = self._state.settings
-        await self._pause(math.inf if lead_list.stuck else settings.generate_seconds)
+        if not await self._pause(math.inf if lead_list.stuck else settings.generate_seconds):
+            raise ApiError(500, "The sandbox is stopping.")
         with self._state.changed:
             # The client's wait is real time, the list's may be an injected clock's: the answer ends both.
             if lead_list.forced is None and not lead_list.ends_failed:

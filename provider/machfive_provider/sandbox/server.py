@@ -44,9 +44,7 @@ class _Server(uvicorn.Server):
             server.close()
         for listening in sockets or []:
             listening.close()
-        for connection in list(self.server_state.connections):
-            if connection.transport is not None:
-                connection.transport.abort()
+        self._drop_connections()
         if self.server_state.tasks:
             # A request without a client ends by itself; what does not is cancelled with the loop.
             await asyncio.wait(self.server_state.tasks, timeout=_STOP_SECONDS)
@@ -55,8 +53,15 @@ class _Server(uvicorn.Server):
         for server in self.servers:
             await server.wait_closed()
 
+    def _drop_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+
     def end(self) -> None:
         """Stop soon; to be called on the server's loop."""
+        # Before the waits end, or their answers would still be sent.
+        self._drop_connections()
         self._pause.stop()
         self.should_exit = True
         self._wake.set()

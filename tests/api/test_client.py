@@ -1,0 +1,283 @@
+"""The two clients over real sockets: what they send, how they pause, stream and close."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from machfive_provider import __version__, errors
+from machfive_provider.api import protocol
+from machfive_provider.api.client import AsyncMachFiveClient, MachFiveClient
+from machfive_provider.api.models import Lead
+from machfive_provider.api.retries import RetryPolicy
+from machfive_provider.api.settings import ClientSettings
+from machfive_provider.sandbox import Sandbox
+from tests.support import NO_PAUSE, WORLDS, http, open_client, raw_server
+
+LEAD = Lead("dana.reyes@example.com", name="Dana Reyes")
+pytestmark = pytest.mark.parametrize("world", WORLDS)
+
+
+def buy(sandbox: Sandbox, leads: int = 1) -> str:
+    """Buy a list and return its id."""
+    call = protocol.generate_batch(sandbox.campaign_id, [Lead(f"lead{n}@example.com") for n in range(leads)])
+    with open_client("sync", sandbox.base_url, sandbox.api_key) as client:
+        return client.send(call).list_id
+
+
+# --- what is sent
+
+
+def test_headers(world: str):
+    with raw_server(http(b'{"campaigns": []}')) as server:
+        with open_client(world, server.base_url, "mf_live_headers") as client:
+            client.send(protocol.list_campaigns("a&b"))
+        head = server.heads[0].decode()
+    assert head.startswith("GET /api/v1/campaigns?q=a%26b HTTP/1.1\r\n")
+    lines = head.lower().split("\r\n")
+    assert "authorization: bearer mf_live_headers" in lines
+    assert f"user-agent: airflow-provider-machfive/{__version__}" in lines
+    assert "accept: application/json" in lines
+    assert not [line for line in lines if line.startswith(("content-type", "x-api-key", "cookie"))]
+
+
+def test_a_purchase_is_json_of_what_was_set(world: str, sandbox: Sandbox):
+    with open_client(world, sandbox.base_url, sandbox.api_key) as client:
+        answer = client.send(protocol.generate_batch(sandbox.campaign_id, [LEAD], {"email_count": 2}))
+    (request,) = sandbox.requests
+    assert request.authenticated
+    assert request.headers["content-type"] == "application/json"
+    assert request.json == {
+        "leads": [{"email": "dana.reyes@example.com", "name": "Dana Reyes"}],
+        "options": {"email_count": 2},
+    }
+    assert answer.list_id == sandbox.purchases[0].list_id
+
+
+def test_a_base_url_may_have_a_path(world: str):
+    with raw_server(http(b'{"campaigns": []}')) as server:
+        with open_client(world, f"{server.base_url}/gateway/") as client:
+            client.send(protocol.list_campaigns())
+        assert server.heads[0].startswith(b"GET /gateway/api/v1/campaigns HTTP/1.1")
+
+
+def test_loopback_is_reached_without_the_proxy_of_the_environment(
+    world: str, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    with open_client(world, sandbox.base_url, sandbox.api_key) as client:
+        assert client.send(protocol.list_campaigns())
+
+
+def test_new_fields_are_ignored(world: str, sandbox: Sandbox):
+    sandbox.fault("extra_field", times=None)
+    with open_client(world, sandbox.base_url, sandbox.api_key) as client:
+        list_id = client.send(protocol.generate_batch(sandbox.campaign_id, [LEAD])).list_id
+        assert client.send(protocol.get_list(list_id)).is_completed
+        assert client.send(protocol.list_campaigns())
+        assert client.send(protocol.generate(sandbox.campaign_id, LEAD)).sequence
+
+
+# --- pauses
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize(("asked", "least", "most"), [("7", 7, 7), ("0", 0, 0), ("3600", 60, 60), ("soon", 0, 0.5)])
+def test_retry_after_in_seconds(world: str, sandbox: Sandbox, status: int, asked: str, least: float, most: float):
+    sandbox.fault("status", endpoint="campaigns", status=status, code="BUSY", headers={"Retry-After": asked})
+    pauses: list[float] = []
+    with open_client(world, sandbox.base_url, sandbox.api_key, RetryPolicy(), pauses.append) as client:
+        assert client.send(protocol.list_campaigns())
+    (pause,) = pauses
+    assert least <= pause <= most
+
+
+def test_retry_after_as_a_date(world: str, sandbox: Sandbox):
+    at = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    sandbox.fault("status", endpoint="campaigns", status=429, code="RATE_LIMITED", headers={"Retry-After": at})
+    pauses: list[float] = []
+    with open_client(world, sandbox.base_url, sandbox.api_key, RetryPolicy(), pauses.append) as client:
+        assert client.send(protocol.list_campaigns())
+    (pause,) = pauses
+    assert 25 < pause <= 30
+
+
+def test_retry_after_of_a_refused_purchase_is_told_not_obeyed(world: str, sandbox: Sandbox):
+    sandbox.fault(
+        "status", endpoint="generate-batch", status=429, code="WORKSPACE_LIMIT", headers={"Retry-After": "17"}
+    )
+    pauses: list[float] = []
+    with (
+        open_client(world, sandbox.base_url, sandbox.api_key, RetryPolicy(), pauses.append) as client,
+        pytest.raises(errors.WorkspaceLimitError) as caught,
+    ):
+        client.send(protocol.generate_batch(sandbox.campaign_id, [LEAD]))
+    assert caught.value.retry_after == 17
+    assert pauses == []
+
+
+def test_pauses_grow_and_are_capped(world: str, sandbox: Sandbox):
+    sandbox.fault("html", endpoint="campaigns", times=None)
+    pauses: list[float] = []
+    with (
+        open_client(world, sandbox.base_url, sandbox.api_key, RetryPolicy(attempts=7), pauses.append) as client,
+        pytest.raises(errors.ServerError),
+    ):
+        client.send(protocol.list_campaigns())
+    assert len(pauses) == 6
+    for pause, longest in zip(pauses, (0.5, 1, 2, 4, 8, 8), strict=True):
+        assert 0 <= pause <= longest
+
+
+# --- connections
+
+
+def test_reads_share_a_connection_and_purchases_never_do(world: str, sandbox: Sandbox):
+    """A kept connection that the server has just closed would make a purchase end ambiguously."""
+    opened = sandbox.open_connections
+    with open_client(world, sandbox.base_url, sandbox.api_key) as client:
+        for _ in range(3):
+            client.send(protocol.list_campaigns())
+            client.send(protocol.generate_batch(sandbox.campaign_id, [LEAD]))
+            client.send(protocol.generate(sandbox.campaign_id, LEAD))
+        sandbox.wait_until(lambda: sandbox.open_connections == opened + 1)
+        reads = {request.headers["connection"] for request in sandbox.requests if request.method == "GET"}
+        posts = {request.headers["connection"] for request in sandbox.requests if request.method == "POST"}
+    assert reads == {"keep-alive"}
+    assert len(sandbox.requests_to("generate-batch")) == 3
+    assert posts
+    sandbox.wait_until(lambda: sandbox.open_connections == opened)
+
+
+def test_each_purchase_has_a_connection_of_its_own(world: str, sandbox: Sandbox):
+    """Counted where connections are made: a server that takes one request from each."""
+    body = json.dumps({"list_id": "0f0f0f0f-0000-4000-8000-000000000000"}).encode()
+    answer = http(body).replace(b"Connection: close", b"Connection: keep-alive")
+    with raw_server(answer) as server:
+        with open_client(world, server.base_url) as client:
+            for _ in range(3):
+                client.send(protocol.generate_batch(sandbox.campaign_id, [LEAD]))
+        assert len(server.heads) == 3
+
+
+def test_nothing_stays_open_after_close(world: str, sandbox: Sandbox):
+    sandbox.fault("reset", endpoint="lists")
+    list_id = buy(sandbox)
+    with open_client(world, sandbox.base_url, sandbox.api_key) as client:
+        client.send(protocol.list_lists())
+        with pytest.raises(errors.NotFoundError):
+            client.send(protocol.get_list("00000000-0000-4000-8000-000000000000"))
+        chunks = client.stream(protocol.export(list_id))
+        assert next(chunks)
+        chunks.close()
+    sandbox.wait_until(lambda: sandbox.open_connections == 0)
+
+
+# --- streams
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_a_large_export_comes_in_chunks(world: str, sandbox: Sandbox, form: str):
+    leads = 1500
+    list_id = buy(sandbox, leads)
+    with open_client(world, sandbox.base_url, sandbox.api_key) as client:
+        chunks = list(client.stream(protocol.export(list_id, form)))
+    whole = b"".join(chunks)
+    assert len(chunks) > 3
+    assert max(map(len, chunks)) <= 64 * 1024
+    assert whole.count(b"lead1499@example.com") == 1
+    if form == "json":
+        assert len(json.loads(whole)["leads"]) == leads
+    (request,) = sandbox.requests_to("export")
+    assert request.query == {"format": form}
+    assert request.headers["accept"] == {"csv": "text/csv", "json": "application/json"}[form]
+
+
+def test_a_stream_that_breaks_off_is_not_begun_again(world: str, sandbox: Sandbox):
+    list_id = buy(sandbox, 500)
+    sandbox.fault("truncate", endpoint="export", keep=0.9)
+    received = 0
+    with open_client(world, sandbox.base_url, sandbox.api_key) as client:
+        with pytest.raises(errors.TransportError, match=r"broke off after [1-9][0-9]* bytes") as caught:
+            for chunk in client.stream(protocol.export(list_id)):
+                received += len(chunk)
+        assert str(received) in str(caught.value)
+        assert caught.value.endpoint == "GET /api/v1/lists/{list_id}/export"
+    assert received > 0
+    assert len(sandbox.requests_to("export")) == 1
+
+
+def test_a_stream_is_repeated_before_its_first_byte(world: str, sandbox: Sandbox):
+    list_id = buy(sandbox)
+    sandbox.fault("html", endpoint="export", times=2)
+    sandbox.fault("reset", endpoint="export", times=2)
+    with open_client(world, sandbox.base_url, sandbox.api_key) as client:
+        assert b"lead0@example.com" in b"".join(client.stream(protocol.export(list_id)))
+    assert len(sandbox.requests_to("export")) == 5
+
+
+def test_a_page_with_status_200_is_no_export(world: str, sandbox: Sandbox):
+    list_id = buy(sandbox)
+    sandbox.fault("html", endpoint="export", times=None, status=200)
+    with (
+        open_client(world, sandbox.base_url, sandbox.api_key) as client,
+        pytest.raises(errors.ProtocolError, match="HTML page"),
+    ):
+        list(client.stream(protocol.export(list_id)))
+
+
+def test_an_export_that_is_not_ready(world: str, slow_sandbox: Sandbox):
+    list_id = buy(slow_sandbox)
+    with open_client(world, slow_sandbox.base_url, slow_sandbox.api_key) as client:
+        with pytest.raises(errors.NotReadyError):
+            list(client.stream(protocol.export(list_id)))
+        slow_sandbox.complete(list_id)
+        assert list(client.stream(protocol.export(list_id)))
+
+
+# --- by default
+
+
+def test_the_default_pauses_are_real_ones(world: str, sandbox: Sandbox):
+    """The injected sleep of the other tests stands for these; here the server asks for none."""
+    sandbox.fault("status", endpoint="campaigns", times=2, status=500, headers={"Retry-After": "0"})
+    settings = ClientSettings(sandbox.base_url, sandbox.api_key)
+
+    async def ask() -> list:
+        client = AsyncMachFiveClient(settings)
+        try:
+            return await client.send(protocol.list_campaigns())
+        finally:
+            await client.close()
+
+    if world == "async":
+        assert asyncio.run(ask())
+    else:
+        client = MachFiveClient(settings)
+        assert client.send(protocol.list_campaigns())
+        client.close()
+    assert len(sandbox.requests) == 3
+
+
+def test_a_cancelled_call_frees_its_connection(world: str, sandbox: Sandbox):
+    """Triggers are cancelled while they wait for an answer."""
+    if world == "sync":
+        pytest.skip("a blocking call cannot be cancelled")
+    sandbox.fault("hang", endpoint="campaigns")
+
+    async def scenario() -> None:
+        client = AsyncMachFiveClient(ClientSettings(sandbox.base_url, sandbox.api_key), NO_PAUSE)
+        call = asyncio.create_task(client.send(protocol.list_campaigns()))
+        await asyncio.to_thread(sandbox.wait_until, lambda: sandbox.hanging == 1)
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        assert call.cancelled()
+        await client.close()
+
+    asyncio.run(scenario())
+    sandbox.wait_until(lambda: sandbox.open_connections == 0)

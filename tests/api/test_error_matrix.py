@@ -1,0 +1,415 @@
+"""Every way the API can refuse or fail, at every endpoint that can do it, in both worlds, over a real socket."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import re
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pendulum
+import pytest
+
+from machfive_provider import errors
+from machfive_provider.api import protocol
+from machfive_provider.api.models import Lead
+from machfive_provider.sandbox import Sandbox, SandboxSettings
+from tests.support import UNKNOWN_ID, WORLDS, Client, http, open_client, raw_server, unused_url
+
+LEAD = Lead("dana.reyes@example.com", name="Dana Reyes")
+ATTEMPTS = 5  # of a read, by default
+READS = ("campaigns", "lists", "list", "export")
+POSTS = ("generate", "generate-batch")
+ENDPOINTS = (*READS, *POSTS)
+TEMPLATES = {
+    "campaigns": "GET /api/v1/campaigns",
+    "lists": "GET /api/v1/lists",
+    "list": "GET /api/v1/lists/{list_id}",
+    "export": "GET /api/v1/lists/{list_id}/export",
+    "generate": "POST /api/v1/campaigns/{campaign_id}/generate",
+    "generate-batch": "POST /api/v1/campaigns/{campaign_id}/generate-batch",
+}
+
+
+def send(
+    client: Client, endpoint: str, *, campaign_id: str = UNKNOWN_ID, list_id: str = UNKNOWN_ID, patience: float = 30.0
+) -> Any:
+    """Make the endpoint's call; ``patience`` replaces its read timeout."""
+    if endpoint == "export":
+        return list(client.stream(dataclasses.replace(protocol.export(list_id), read_timeout=patience)))
+    call: protocol.Call[Any] = {
+        "campaigns": protocol.list_campaigns,
+        "lists": protocol.list_lists,
+        "list": lambda: protocol.get_list(list_id),
+        "generate": lambda: protocol.generate(campaign_id, LEAD),
+        "generate-batch": lambda: protocol.generate_batch(campaign_id, [LEAD]),
+    }[endpoint]()
+    return client.send(dataclasses.replace(call, request=dataclasses.replace(call.request, read_timeout=patience)))
+
+
+def requests_expected(endpoint: str, error: type[errors.MachFiveError]) -> int:
+    """Only reads are repeated, and only what time may heal; waiting for a list is not the client's business."""
+    passing = issubclass(error, errors.MachFiveTransientError) and error is not errors.NotReadyError
+    return ATTEMPTS if endpoint in READS and passing else 1
+
+
+def assert_no_leak(key: str, error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+    """Check that the key is nowhere a person, a log or a database could meet it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        assert key not in f"{seen} {seen!r} {seen.args} {vars(seen)}"
+        seen = seen.__cause__ or seen.__context__
+    assert key not in "".join(traceback.format_exception(error))
+    assert key not in caplog.text
+    assert "Dana" not in str(error)
+
+
+# --- the error table of API.md
+
+
+class Row(NamedTuple):
+    status: int
+    code: str
+    error: type[errors.MachFiveError]
+    endpoints: tuple[str, ...] = ENDPOINTS
+
+
+TABLE = (
+    Row(400, "BAD_REQUEST", errors.BadRequestError),
+    Row(401, "UNAUTHORIZED", errors.UnauthorizedError),
+    Row(402, "INSUFFICIENT_CREDITS", errors.InsufficientCreditsError, POSTS),
+    Row(403, "FORBIDDEN", errors.ForbiddenError),  # another workspace; in the newer generation also a missing scope
+    Row(404, "NOT_FOUND", errors.NotFoundError, ("list", "export", "lists", *POSTS)),
+    Row(409, "NOT_READY", errors.NotReadyError, ("export",)),
+    Row(429, "WORKSPACE_LIMIT", errors.WorkspaceLimitError, POSTS),
+    Row(500, "INTERNAL_ERROR", errors.ServerError),
+    # Not in the table, and met in practice.
+    Row(408, "REQUEST_TIMEOUT", errors.ServerError),
+    Row(418, "ADDED_LATER", errors.MachFivePermanentError),
+    Row(429, "RATE_LIMITED", errors.RateLimitedError),
+    Row(429, "ADDED_LATER", errors.RateLimitedError),
+    Row(503, "OVERLOADED", errors.ServerError),
+)
+MATRIX = [
+    pytest.param(world, endpoint, row, id=f"{row.status}-{row.code}-{endpoint}-{world}")
+    for row in TABLE
+    for endpoint in row.endpoints
+    for world in WORLDS
+]
+
+
+@pytest.mark.parametrize(("world", "endpoint", "row"), MATRIX)
+def test_error_table(world: str, endpoint: str, row: Row, sandbox: Sandbox, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.DEBUG)
+    key = sandbox.api_key
+    sandbox.fault(
+        "status",
+        endpoint=endpoint,
+        times=None,
+        status=row.status,
+        code=row.code,
+        message=f"The API's own words, to {key}.",
+        detail={"hint": f"said {key} again"},
+        request_id="req_support_1",
+    )
+    before = pendulum.now("UTC")
+
+    with open_client(world, sandbox.base_url, key) as client, pytest.raises(row.error) as caught:
+        send(client, endpoint)
+
+    error = caught.value
+    assert type(error) is row.error
+    assert len(sandbox.requests) == len(sandbox.requests_to(endpoint)) == requests_expected(endpoint, row.error)
+    assert sandbox.purchases == []
+    assert (error.status_code, error.code, error.request_id) == (row.status, row.code, "req_support_1")
+    assert error.endpoint == TEMPLATES[endpoint]
+    assert error.detail == {"hint": "said *** again"}
+    assert before <= error.occurred_at <= pendulum.now("UTC")
+    assert error.occurred_at.timezone_name == "UTC"
+    assert error.occurred_at.utcoffset().total_seconds() == 0
+    for part in ("The API's own words, to ***.", str(row.status), row.code, "req_support_1", TEMPLATES[endpoint]):
+        assert part in str(error)
+    assert error.occurred_at.to_iso8601_string() in str(error)
+    assert "\n" not in str(error)
+    assert_no_leak(key, error, caplog)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("endpoint", READS)
+def test_a_read_heals_within_its_attempts(world: str, endpoint: str, sandbox: Sandbox):
+    """Four failures, then the answer: one attempt fewer would have failed."""
+    list_id = bought(sandbox)
+    sandbox.fault("status", endpoint=endpoint, times=ATTEMPTS - 1, status=500)
+    with open_client(world, sandbox.base_url, sandbox.api_key) as client:
+        assert send(client, endpoint, list_id=list_id)
+    assert len(sandbox.requests_to(endpoint)) == ATTEMPTS
+
+
+# --- the refusals of the contract itself, not scripted ones
+
+
+def bought(sandbox: Sandbox) -> str:
+    """Buy a list and return its id."""
+    with open_client("sync", sandbox.base_url, sandbox.api_key) as client:
+        list_id: str = send(client, "generate-batch", campaign_id=sandbox.campaign_id).list_id
+    return list_id
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_wrong_key(world: str, endpoint: str, sandbox: Sandbox, caplog: pytest.LogCaptureFixture):
+    wrong = "mf_live_00000000000000000000000000000000"
+    with (
+        open_client(world, sandbox.base_url, wrong) as client,
+        pytest.raises(errors.UnauthorizedError, match=r"401 UNAUTHORIZED: Invalid API key\.") as caught,
+    ):
+        send(client, endpoint)
+    assert len(sandbox.requests) == 1
+    assert re.fullmatch(r"req_[0-9a-f]+", caught.value.request_id)
+    assert "password field" in str(caught.value)
+    assert_no_leak(wrong, caught.value, caplog)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("endpoint", [*POSTS, "list", "export"])
+def test_something_that_does_not_exist(world: str, endpoint: str, sandbox: Sandbox):
+    with (
+        open_client(world, sandbox.base_url, sandbox.api_key) as client,
+        pytest.raises(errors.NotFoundError, match="not found") as caught,
+    ):
+        send(client, endpoint)
+    assert caught.value.code == "NOT_FOUND"
+    assert len(sandbox.requests) == 1
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("endpoint", [*POSTS, "list", "export"])
+@pytest.mark.parametrize("generation", ["2025", "2026"])
+def test_another_workspace(world: str, endpoint: str, generation: str):
+    with Sandbox(SandboxSettings(workspaces=2, generation=generation)) as sandbox:
+        mine, other = sandbox.workspaces
+        call = protocol.generate_batch(
+            other.campaigns[0].id, [LEAD], {"email_count": 2, "email_signature": "Best", "list_name": "theirs"}
+        )
+        with open_client("sync", sandbox.base_url, other.api_key) as client:
+            list_id = client.send(call).list_id
+        with (
+            open_client(world, sandbox.base_url, mine.api_key) as client,
+            pytest.raises(errors.ForbiddenError, match="not in the workspace") as caught,
+        ):
+            send(client, endpoint, campaign_id=other.campaigns[0].id, list_id=list_id)
+        assert caught.value.code == "FORBIDDEN"
+        assert len(sandbox.purchases) == 1
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("endpoint", POSTS)
+def test_no_credits(world: str, endpoint: str, sandbox: Sandbox):
+    sandbox.workspaces[0].credits = 0
+    with (
+        open_client(world, sandbox.base_url, sandbox.api_key) as client,
+        pytest.raises(errors.InsufficientCreditsError, match="You have 0 credits remaining"),
+    ):
+        send(client, endpoint, campaign_id=sandbox.campaign_id)
+    assert len(sandbox.requests) == 1
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_no_credits_in_the_newer_generation(world: str):
+    """``detail`` is an object there, and the request id stands in the body as well."""
+    with Sandbox(SandboxSettings(generation="2026", credits=0)) as sandbox:
+        options = {"email_count": 2, "email_signature": "Best"}
+        with (
+            open_client(world, sandbox.base_url, sandbox.api_key) as client,
+            pytest.raises(errors.InsufficientCreditsError) as caught,
+        ):
+            client.send(protocol.generate_batch(sandbox.campaign_id, [LEAD], options))
+    assert caught.value.detail == {"required": 1, "available": 0, "payg_enabled": False, "pct_of_cap": 100}
+    assert '"required": 1' in str(caught.value)
+    assert caught.value.request_id
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_full_workspace(world: str, slow_sandbox: Sandbox):
+    limit = slow_sandbox.settings.concurrency
+    for _ in range(limit):
+        bought(slow_sandbox)
+    with (
+        open_client(world, slow_sandbox.base_url, slow_sandbox.api_key) as client,
+        pytest.raises(errors.WorkspaceLimitError, match="Too many concurrent batch jobs"),
+    ):
+        send(client, "generate-batch", campaign_id=slow_sandbox.campaign_id)
+    assert len(slow_sandbox.requests_to("generate-batch")) == limit + 1
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_an_export_too_early(world: str, slow_sandbox: Sandbox):
+    list_id = bought(slow_sandbox)
+    with (
+        open_client(world, slow_sandbox.base_url, slow_sandbox.api_key) as client,
+        pytest.raises(errors.NotReadyError, match="409 NOT_READY"),
+    ):
+        send(client, "export", list_id=list_id)
+    assert len(slow_sandbox.requests_to("export")) == 1
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("endpoint", POSTS)
+def test_a_campaign_that_is_not_set_up(world: str, endpoint: str, sandbox: Sandbox):
+    with (
+        open_client(world, sandbox.base_url, sandbox.api_key) as client,
+        pytest.raises(errors.BadRequestError, match="not set up for generation"),
+    ):
+        send(client, endpoint, campaign_id=sandbox.unready_campaign_id)
+
+
+# --- what is between here and the API
+
+
+class Trouble(NamedTuple):
+    name: str
+    kind: str
+    args: dict[str, Any]
+    error: type[errors.MachFiveError]
+    says: str
+    endpoints: tuple[str, ...] = ENDPOINTS
+    patience: float = 30.0
+
+
+# The export's body is the caller's to read: what is wrong inside it is not met by the client.
+_DECIPHERED = tuple(each for each in ENDPOINTS if each != "export")
+TROUBLES = (
+    *(
+        Trouble(f"html-{status}", "html", {"status": status}, errors.ServerError, f"{status}: no reason given")
+        for status in (500, 502, 503, 504)
+    ),
+    Trouble("html-200", "html", {"status": 200}, errors.ProtocolError, "HTML page"),
+    Trouble("html-404", "html", {"status": 404}, errors.NotFoundError, "no reason given (an HTML page"),
+    Trouble("reset", "reset", {}, errors.TransportError, "it may have arrived"),
+    Trouble("hang", "hang", {}, errors.TransportError, "ReadTimeout", patience=0.03),
+    Trouble("garbage", "garbage", {}, errors.ProtocolError, "where JSON belongs", _DECIPHERED),
+    Trouble("garbage-500", "garbage", {"status": 500}, errors.ServerError, "no reason given"),
+    Trouble("wrong-shape", "wrong_shape", {}, errors.ProtocolError, "not what the contract says", _DECIPHERED),
+    Trouble("array", "wrong_shape", {"body": [1]}, errors.ProtocolError, "is not an object", _DECIPHERED),
+    Trouble("shapeless-500", "wrong_shape", {"status": 500, "body": [1]}, errors.ServerError, "no reason given"),
+    Trouble("truncate", "truncate", {}, errors.TransportError, "it may have arrived", _DECIPHERED),
+    Trouble(
+        "no-content", "status", {"status": 204, "body": ""}, errors.ProtocolError, "not what the contract says"
+    ),
+)  # fmt: skip
+TROUBLE_MATRIX = [
+    pytest.param(world, endpoint, trouble, id=f"{trouble.name}-{endpoint}-{world}")
+    for trouble in TROUBLES
+    for endpoint in trouble.endpoints
+    for world in WORLDS
+]
+
+
+@pytest.mark.parametrize(("world", "endpoint", "trouble"), TROUBLE_MATRIX)
+def test_trouble_on_the_way(
+    world: str, endpoint: str, trouble: Trouble, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG)
+    list_id = bought(sandbox)
+    spent = len(sandbox.purchases)
+    asked = len(sandbox.requests_to(endpoint))
+    sandbox.fault(trouble.kind, endpoint=endpoint, times=None, **trouble.args)
+    with open_client(world, sandbox.base_url, sandbox.api_key) as client, pytest.raises(trouble.error) as caught:
+        send(client, endpoint, campaign_id=sandbox.campaign_id, list_id=list_id, patience=trouble.patience)
+    assert type(caught.value) is trouble.error
+    assert trouble.says in str(caught.value)
+    assert len(sandbox.requests_to(endpoint)) - asked == requests_expected(endpoint, trouble.error)
+    # A truncated answer is the answer to an accepted purchase; the other faults hide the request from the API.
+    assert len(sandbox.purchases) - spent == (endpoint in POSTS and trouble.kind == "truncate")
+    if isinstance(caught.value, errors.TransportError):
+        assert caught.value.may_have_arrived
+    assert_no_leak(sandbox.api_key, caught.value, caplog)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("endpoint", POSTS)
+@pytest.mark.parametrize("kind", ["reset", "html", "garbage", "hang"])
+def test_a_purchase_is_never_repeated_although_it_was_accepted(
+    world: str, endpoint: str, kind: str, sandbox: Sandbox
+):
+    sandbox.fault(kind, endpoint=endpoint, times=None, accepted=True)
+    with (
+        open_client(world, sandbox.base_url, sandbox.api_key) as client,
+        pytest.raises(errors.MachFiveTransientError),
+    ):
+        send(client, endpoint, campaign_id=sandbox.campaign_id, patience=0.3 if kind == "hang" else 30.0)
+    assert len(sandbox.requests_to(endpoint)) == 1
+    assert len(sandbox.purchases) == 1
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_a_redirect_is_not_followed(world: str, endpoint: str, sandbox: Sandbox):
+    with raw_server(http(b"{}")) as elsewhere:
+        sandbox.fault("redirect", endpoint=endpoint, times=None, location=f"{elsewhere.base_url}/api/v1/campaigns")
+        with (
+            open_client(world, sandbox.base_url, sandbox.api_key) as client,
+            pytest.raises(errors.ProtocolError, match="redirect, which is not followed"),
+        ):
+            send(client, endpoint)
+        assert elsewhere.heads == []
+    assert len(sandbox.requests_to(endpoint)) == requests_expected(endpoint, errors.ProtocolError)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_connection_refused(world: str, endpoint: str, caplog: pytest.LogCaptureFixture):
+    """Nothing left this machine, so even a purchase may be sent again."""
+    pauses: list[float] = []
+    with (
+        open_client(world, unused_url(), sleep=pauses.append) as client,
+        pytest.raises(errors.TransportError, match="nothing was sent") as caught,
+    ):
+        send(client, endpoint)
+    assert not caught.value.may_have_arrived
+    assert len(pauses) == ATTEMPTS - 1
+    assert_no_leak("mf_live_0123456789abcdefghijABCDEFGHIJ00", caught.value, caplog)
+
+
+# --- bodies without end
+
+MIB = 1024 * 1024
+
+
+def _endless(send_all: Callable[[bytes], Any]) -> None:
+    send_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n")
+    for _ in range(64):
+        send_all(b" " * MIB)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("endpoint", [*POSTS, "campaigns"])
+def test_an_oversized_body_is_refused(world: str, endpoint: str):
+    with raw_server(_endless) as server:
+        with (
+            open_client(world, server.base_url) as client,
+            pytest.raises(errors.ProtocolError, match="larger than 16 MiB"),
+        ):
+            send(client, endpoint)
+        assert len(server.heads) == requests_expected(endpoint, errors.ProtocolError)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_an_oversized_refusal_of_an_export_is_refused(world: str):
+    body = b"<" * (16 * MIB + 1)
+    with (
+        raw_server(http(body, "502 Bad Gateway")) as server,
+        open_client(world, server.base_url) as client,
+        pytest.raises(errors.ProtocolError, match="larger than 16 MiB"),
+    ):
+        send(client, "export")
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_body_of_just_the_limit_is_read(world: str):
+    body = json.dumps({"campaigns": []}).encode().ljust(16 * MIB)
+    with raw_server(http(body)) as server, open_client(world, server.base_url) as client:
+        assert send(client, "campaigns") == []
