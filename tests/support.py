@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import logging
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
@@ -77,6 +78,19 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def set_connection(set_variable: Callable[[str, str], Any], **fields: Any) -> None:
     """Write an Airflow connection to the environment."""
     set_variable("AIRFLOW_CONN_MACHFIVE_DEFAULT", json.dumps({"conn_type": "machfive", **fields}))
+
+
+@pytest.fixture
+def logs(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Capture what tasks and triggers log at INFO or above: some Airflows keep task logs from the root logger."""
+    caplog.set_level(logging.INFO)
+    loggers = [logging.getLogger(name) for name in ("airflow.task", "airflow")]
+    aside = [each for each in loggers if not each.propagate]
+    for each in aside:
+        each.addHandler(caplog.handler)
+    yield caplog
+    for each in aside:
+        each.removeHandler(caplog.handler)
 
 
 # --- clients, the same from both worlds

@@ -16,7 +16,7 @@ from machfive_provider.api.models import Lead
 from machfive_provider.api.retries import RetryPolicy
 from machfive_provider.api.settings import ClientSettings
 from machfive_provider.sandbox import Sandbox
-from tests.support import NO_PAUSE, WORLDS, http, open_client, raw_server
+from tests.support import WORLDS, http, open_client, raw_server
 
 LEAD = Lead("dana.reyes@example.com", name="Dana Reyes")
 pytestmark = pytest.mark.parametrize("world", WORLDS)
@@ -262,22 +262,3 @@ def test_the_default_pauses_are_real_ones(world: str, sandbox: Sandbox):
         assert client.send(protocol.list_campaigns())
         client.close()
     assert len(sandbox.requests) == 3
-
-
-def test_a_cancelled_call_frees_its_connection(world: str, sandbox: Sandbox):
-    """Triggers are cancelled while they wait for an answer."""
-    if world == "sync":
-        pytest.skip("a blocking call cannot be cancelled")
-    sandbox.fault("hang", endpoint="campaigns")
-
-    async def scenario() -> None:
-        client = AsyncMachFiveClient(ClientSettings(sandbox.base_url, sandbox.api_key), NO_PAUSE)
-        call = asyncio.create_task(client.send(protocol.list_campaigns()))
-        await asyncio.to_thread(sandbox.wait_until, lambda: sandbox.hanging == 1)
-        call.cancel()
-        await asyncio.gather(call, return_exceptions=True)
-        assert call.cancelled()
-        await client.close()
-
-    asyncio.run(scenario())
-    sandbox.wait_until(lambda: sandbox.open_connections == 0)

@@ -1,0 +1,704 @@
+"""The batch operator over real sockets: submit, wait in either mode, export, and never pay twice."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from machfive_provider import errors
+from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
+from machfive_provider.operators.link import MachFiveCampaignLink
+from machfive_provider.sandbox import Sandbox, SandboxSettings
+from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
+from machfive_provider.triggers.lead_list import MachFiveListTrigger
+from tests.support import LEADS, PERSONAL, Run, assert_plain, leaks, task_context
+
+Connect = Callable[..., None]
+MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
+TAG = re.compile(r"\[af1:[0-9a-f]{10}-[0-9a-f]{12}(#[0-9]+)?\]$")
+EMAILS = [lead["email"] for lead in LEADS]
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let no worker sleep; return how long it would have."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr("machfive_provider.polling.wait_for_list.__defaults__", (slept.append, time.time))
+    return slept
+
+
+def batch(sandbox: Sandbox, **arguments: Any) -> MachFiveGenerateBatchOperator:
+    """Make the operator as a DAG author does, short of what the test sets."""
+    known: dict[str, Any] = {"task_id": "write_emails", "leads": list(LEADS), "campaign_id": sandbox.campaign_id}
+    if "leads_path" in arguments:
+        del known["leads"]
+    if "campaign_name" in arguments:
+        del known["campaign_id"]
+    return MachFiveGenerateBatchOperator(**{**known, **arguments})
+
+
+def finish(sandbox: Sandbox, how: str = "complete") -> Callable[[Any], None]:
+    """Return what ends the list that a trigger waits for, once it has been looked at."""
+
+    def end(trigger: MachFiveListTrigger) -> None:
+        (list_id,) = trigger.list_ids
+        seen = len(sandbox.requests_to("list"))
+        sandbox.wait_for_requests("list", seen + 1)
+        getattr(sandbox, how)(list_id)
+
+    return end
+
+
+# --- the whole way
+
+
+@MODES
+def test_submit_and_wait(deferrable: bool, sandbox: Sandbox, connect: Connect, pauses: list[float]):
+    connect(sandbox)
+    run = Run(batch(sandbox, deferrable=deferrable, list_name="Spring fair", email_count=2))
+    list_id = run()
+
+    (purchase,) = sandbox.purchases
+    assert list_id == purchase.list_id
+    assert purchase.emails == tuple(EMAILS)
+    assert run.triggers == []  # it was done at the first look: nothing to defer for, nothing to sleep for
+    assert pauses == ([] if deferrable else [0.0])
+    (request,) = sandbox.requests_to("generate-batch")
+    assert request.json["leads"] == list(LEADS)
+    assert request.json["options"] == {"email_count": 2, "list_name": purchase.list_name}
+    assert purchase.list_name.startswith("Spring fair [af1:")
+    first, last = (value for key, value in run.context["ti"].pushes if key == "machfive_batch")
+    assert first == {
+        "list_id": list_id,
+        "list_name": purchase.list_name,
+        "tag": TAG.search(purchase.list_name).group(),
+        "generation": 1,
+        "campaign_id": sandbox.campaign_id,
+        "leads_submitted": 3,
+        "leads_skipped": 0,
+        "bought": True,
+    }
+    assert last.items() >= {**first, "leads_count": 3, "emails_created": 6}.items()
+    assert last["completed_at"].startswith("20")
+    assert "machfive_export" not in run.xcoms
+
+
+def test_deferral(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    run = Run(batch(slow_sandbox, deferrable=True, poll_interval=15), between=finish(slow_sandbox))
+    before = time.time()
+    assert run() == slow_sandbox.purchases[0].list_id
+    (trigger,) = run.triggers
+    assert isinstance(trigger, MachFiveListTrigger)
+    _, kwargs = trigger.serialize()
+    for value in kwargs.values():
+        assert_plain(value)
+    assert leaks([slow_sandbox.api_key, *PERSONAL], json.dumps(kwargs), repr(trigger)) == []
+    assert kwargs["poll_interval"] == 15
+    assert before <= kwargs["started_at"] <= kwargs["deadline"] - 86400 + 1
+    assert kwargs["first_look_at"] >= before + 15
+    assert kwargs["submitted_at"] >= before
+    assert run.xcoms["machfive_batch"]["leads_count"] == 3
+
+
+def test_waiting_on_the_worker(slow_sandbox: Sandbox, connect: Connect, monkeypatch: pytest.MonkeyPatch):
+    connect(slow_sandbox)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 4:
+            slow_sandbox.complete(slow_sandbox.purchases[0].list_id)
+
+    monkeypatch.setattr("machfive_provider.polling.wait_for_list.__defaults__", (sleep, time.time))
+    run = Run(batch(slow_sandbox, deferrable=False, poll_interval=20))
+    assert run() == slow_sandbox.purchases[0].list_id
+    assert len(slow_sandbox.requests_to("list")) == 5
+    assert all(18 <= each <= 22 for each in slept)
+
+
+def test_no_wait(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    run = Run(batch(slow_sandbox, wait_for_completion=False, deferrable=False))
+    assert run() == slow_sandbox.purchases[0].list_id
+    assert slow_sandbox.requests_to("list") == []
+    assert set(run.xcoms) == {"machfive_batch", MachFiveCampaignLink().xcom_key}
+
+
+def test_no_wait_wins_over_default_deferrable(
+    slow_sandbox: Sandbox, connect: Connect, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
+    connect(slow_sandbox)
+    run = Run(batch(slow_sandbox, wait_for_completion=False, deferrable=True))
+    assert run() == slow_sandbox.purchases[0].list_id
+    assert run.triggers == []
+
+
+@MODES
+def test_both_generations_of_the_api(deferrable: bool, connect: Connect):
+    with Sandbox(SandboxSettings(generation="2026", pending_seconds=0)) as sandbox:
+        connect(sandbox)
+        run = Run(
+            batch(
+                sandbox,
+                deferrable=deferrable,
+                email_count=2,
+                email_signature="Best",
+                enrichment_enabled=True,
+                notification_email="ops@example.com",
+                additional_details="The fair in May",
+                approved_ctas=["Demo CTA"],
+            )
+        )
+        run()
+        (purchase,) = sandbox.purchases
+        assert purchase.credits == 6
+        options = sandbox.requests_to("generate-batch")[0].json["options"]
+        assert options.items() >= {"enrichment_enabled": True, "additional_details": "The fair in May"}.items()
+
+
+def test_campaign_by_name(sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    Run(batch(sandbox, campaign_name=sandbox.workspaces[0].campaigns[0].name.lower()))()
+    assert sandbox.purchases[0].campaign_id == sandbox.campaign_id
+
+
+def test_old_options_still_pass(sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    Run(batch(sandbox, options={"campaign_angle": "The fair"}))()
+    assert sandbox.requests_to("generate-batch")[0].json["options"]["campaign_angle"] == "The fair"
+
+
+def test_leads_as_text_and_from_a_file(sandbox: Sandbox, connect: Connect, tmp_path: Path):
+    connect(sandbox)
+    path = tmp_path / "leads.csv"
+    path.write_text(
+        "\ufeffE-mail,Full Name,Company Name,Shoe size\n"
+        + "".join(f"{lead['email']},{lead['name']},{lead['company']},44\n" for lead in LEADS),
+        encoding="utf-8",
+    )
+    Run(batch(sandbox, leads=json.dumps(LEADS)))()
+    Run(batch(sandbox, leads_path=str(path)), run_id="manual__2")()
+    assert [purchase.emails for purchase in sandbox.purchases] == [tuple(EMAILS)] * 2
+
+
+def test_bad_leads_and_duplicates_may_be_left_out(
+    sandbox: Sandbox, connect: Connect, logs: pytest.LogCaptureFixture
+):
+    connect(sandbox)
+    leads = [*LEADS, {"email": "nobody"}, {"email": "DANA.REYES@example.com"}]
+    run = Run(batch(sandbox, leads=leads, on_invalid_lead="skip", on_duplicate_lead="first"))
+    run()
+    assert run.xcoms["machfive_batch"].items() >= {"leads_submitted": 3, "leads_skipped": 2}.items()
+    assert "2 of 5 leads skipped: leads[3]: email is not a valid address; leads[4]: same email as leads[0]" in (
+        logs.text
+    )
+
+
+# --- export
+
+
+@MODES
+@pytest.mark.parametrize("form", ["jsonl", "json", "csv"])
+def test_export(deferrable: bool, form: str, slow_sandbox: Sandbox, connect: Connect, tmp_path: Path):
+    connect(slow_sandbox)
+    target = tmp_path / "deep" / f"emails.{form}"
+    operator = batch(slow_sandbox, deferrable=deferrable, export_to=str(target), export_format=form, email_count=2)
+    slow_sandbox.fault("status", endpoint="list", status=500)  # a passing failure, to have both modes wait
+    if deferrable:
+        run = Run(operator, between=finish(slow_sandbox))
+    else:
+        run = Run(operator)
+        complete_when_asked(slow_sandbox)
+    run()
+    content = target.read_bytes()
+    assert run.xcoms["machfive_export"] == {
+        "path": str(target),
+        "bytes": len(content),
+        "leads": 3,
+        "emails": 6,
+        "missing": 0,
+    }
+    if form == "csv":
+        rows = list(csv.DictReader(io.StringIO(content.decode())))
+        assert [row["email"] for row in rows] == EMAILS
+    else:
+        leads = [json.loads(line) for line in content.splitlines()] if form == "jsonl" else json.loads(content)["leads"]
+        assert [lead["email"] for lead in leads] == EMAILS
+        assert all(len(lead["sequence"]) == 2 for lead in leads)
+    assert [each.name for each in target.parent.iterdir()] == [target.name]
+
+
+def complete_when_asked(sandbox: Sandbox) -> None:
+    """Complete whatever is bought, as soon as its list is looked at."""
+    original = sandbox._state.lead_list
+
+    def looked_at(list_id: str, workspace: Any) -> Any:
+        found = original(list_id, workspace)
+        if found.forced is None:
+            found.forced = ("completed", time.time())
+        return found
+
+    sandbox._state.lead_list = looked_at
+
+
+@pytest.fixture(autouse=True)
+def _undo(running_slow_sandbox: Sandbox) -> Any:
+    yield
+    vars(running_slow_sandbox._state).pop("lead_list", None)
+
+
+@MODES
+def test_an_export_that_is_not_ready_yet_heals(
+    deferrable: bool, sandbox: Sandbox, connect: Connect, tmp_path: Path, pauses: list[float]
+):
+    connect(sandbox)
+    sandbox.fault("status", endpoint="export", status=409, times=2)
+    target = tmp_path / "emails.jsonl"
+    run = Run(batch(sandbox, deferrable=deferrable, export_to=str(target), poll_interval=15))
+    run()
+    assert len(target.read_text().splitlines()) == 3
+    assert len(sandbox.requests_to("export")) == 3
+    assert len(sandbox.purchases) == 1
+    assert len(run.triggers) == (2 if deferrable else 0)
+    assert deferrable or pauses.count(15.0) == 2
+
+
+def test_a_broken_export_leaves_nothing_behind(sandbox: Sandbox, connect: Connect, tmp_path: Path):
+    connect(sandbox)
+    target = tmp_path / "emails.jsonl"
+    operator = batch(sandbox, export_to=str(target))
+    sandbox.fault("truncate", endpoint="export")
+    with pytest.raises(errors.TransportError):
+        Run(operator)()
+    assert list(tmp_path.iterdir()) == []
+    Run(operator)()  # the retry adopts, and exports
+    assert len(target.read_text().splitlines()) == 3
+    assert len(sandbox.purchases) == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "raises"), [("fail", errors.IncompleteExportError), ("warn", None), ("ignore", None)]
+)
+def test_missing_leads(
+    policy: str,
+    raises: type[Exception] | None,
+    sandbox: Sandbox,
+    connect: Connect,
+    tmp_path: Path,
+    logs: pytest.LogCaptureFixture,
+):
+    connect(sandbox)
+    sandbox.fault("lose_leads")
+    run = Run(batch(sandbox, export_to=str(tmp_path / "emails.jsonl"), on_missing_leads=policy))
+    if raises:
+        with pytest.raises(raises, match=r"lacks 1 of the 3 leads.*on_missing_leads='warn'"):
+            run()
+    else:
+        run()
+    assert run.xcoms["machfive_export"]["missing"] == 1
+    assert ("lacks 1 of the 3 leads" in logs.text) == (policy == "warn")
+    assert leaks(PERSONAL, logs.text) == []
+
+
+def test_an_existing_destination_is_refused_before_anything_is_bought(
+    sandbox: Sandbox, connect: Connect, tmp_path: Path
+):
+    connect(sandbox)
+    target = tmp_path / "emails.jsonl"
+    target.write_text("precious")
+    with pytest.raises(errors.ConfigurationError, match="exists and overwrite is False"):
+        Run(batch(sandbox, export_to=str(target), overwrite=False))()
+    assert sandbox.purchases == []
+    assert target.read_text() == "precious"
+    Run(batch(sandbox, export_to=str(target)))()
+    assert "precious" not in target.read_text()
+
+
+def test_a_repeated_export_of_the_same_bytes_is_fine(sandbox: Sandbox, connect: Connect, tmp_path: Path):
+    connect(sandbox)
+    operator = batch(sandbox, export_to=str(tmp_path / "emails.jsonl"), overwrite=False)
+    assert Run(operator)() == Run(operator)()
+    assert len(sandbox.purchases) == 1
+
+
+# --- buying exactly once
+
+
+@MODES
+def test_the_next_try_adopts(deferrable: bool, slow_sandbox: Sandbox, connect: Connect):
+    """The worker dies after the submission: the retry, with its XComs cleared, finds the list."""
+    connect(slow_sandbox)
+    operator = batch(slow_sandbox, deferrable=deferrable)
+    with pytest.raises(TaskDeferred):
+        batch(slow_sandbox, deferrable=True).execute(task_context(operator))
+    bought = slow_sandbox.purchases[0].list_id
+    slow_sandbox.complete(bought)
+    run = Run(operator)
+    assert run() == bought
+    assert len(slow_sandbox.purchases) == 1
+    assert run.xcoms["machfive_batch"].items() >= {"bought": False, "generation": 1, "leads_count": 3}.items()
+
+
+def test_a_clear_adopts_and_other_runs_do_not(sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    operator = batch(sandbox)
+    first = Run(operator)()
+    assert Run(operator, clears=1)() == first
+    assert Run(operator, map_index=3)() == first  # shards are told apart by their leads alone
+    assert Run(operator, run_id="manual__2")() != first
+    assert Run(batch(sandbox, leads=list(LEADS[:2])))() != first
+    assert len(sandbox.purchases) == 3
+
+
+def test_resubmit_pays_once_for_each_clear(sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    operator = batch(sandbox, on_existing_list="resubmit", retries=2)
+    first = Run(operator)()
+    assert Run(operator)() == first  # a retry
+    second = Run(operator, clears=1)()
+    assert second != first
+    assert Run(operator, clears=1)() == second
+    assert len(sandbox.purchases) == 2
+
+
+def test_fail_refuses_what_is_bought_already(sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    first = Run(batch(sandbox))()
+    with pytest.raises(errors.MachFivePermanentError, match=f"already bought, as list {first}"):
+        Run(batch(sandbox, on_existing_list="fail"))()
+    assert len(sandbox.purchases) == 1
+
+
+@MODES
+def test_a_failed_list_is_bought_again_by_the_retry(deferrable: bool, slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    operator = batch(slow_sandbox, deferrable=deferrable, max_resubmissions=1)
+    slow_sandbox.fault("fail_list", times=2)
+    for generation in (1, 2):
+        run = Run(batch(slow_sandbox, wait_for_completion=False))
+        assert run() == slow_sandbox.purchases[-1].list_id
+        assert run.xcoms["machfive_batch"]["generation"] == generation
+        slow_sandbox.fail(slow_sandbox.purchases[-1].list_id)
+        assert len(slow_sandbox.purchases) == generation
+    with pytest.raises(errors.ListFailedError, match="bought 2 times") as caught:
+        Run(operator)()
+    assert isinstance(caught.value, AirflowFailException)
+    assert len(slow_sandbox.purchases) == 2
+    assert slow_sandbox.purchases[1].list_name.endswith("#2]")
+
+
+@MODES
+def test_a_list_that_fails_while_waited_for(deferrable: bool, slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    if deferrable:
+        run = Run(batch(slow_sandbox, deferrable=True), between=finish(slow_sandbox, "fail"))
+    else:
+        slow_sandbox.fault("status", endpoint="list", times=1, status=503)
+        run = Run(batch(slow_sandbox, deferrable=False))
+        original = slow_sandbox._state.lead_list
+        slow_sandbox._state.lead_list = lambda list_id, workspace: (
+            slow_sandbox.fail(list_id) or original(list_id, workspace)
+        )
+    with pytest.raises(errors.BatchFailedError, match="at most 1 times") as caught:
+        run()
+    assert not isinstance(caught.value, AirflowFailException)
+    assert caught.value.retryable
+
+
+AMBIGUOUS: dict[str, tuple[str, dict[str, Any]]] = {
+    "500": ("status", {"status": 500}),
+    "502 from a proxy": ("html", {"status": 502}),
+    "408": ("status", {"status": 408, "code": "REQUEST_TIMEOUT"}),
+    "reset": ("reset", {}),
+    "garbage": ("garbage", {}),
+    "a cut body": ("truncate", {}),
+    "202 without list_id": ("drop_field", {"field": "list_id"}),
+    "204": ("status", {"status": 204, "body": ""}),
+}
+
+
+@MODES
+@pytest.mark.parametrize("ending", AMBIGUOUS)
+def test_accepted_without_a_usable_answer(
+    deferrable: bool, ending: str, sandbox: Sandbox, connect: Connect, logs: pytest.LogCaptureFixture
+):
+    connect(sandbox)
+    kind, args = AMBIGUOUS[ending]
+    sandbox.fault(kind, endpoint="generate-batch", accepted=True, **args)
+    run = Run(batch(sandbox, deferrable=deferrable))
+    assert run() == sandbox.purchases[0].list_id
+    assert len(sandbox.requests_to("generate-batch")) == len(sandbox.purchases) == 1
+    assert run.xcoms["machfive_batch"]["bought"] is False
+    assert "not known whether the submission was accepted" in logs.text
+
+
+@pytest.mark.parametrize("ending", ["500", "502 from a proxy", "reset", "garbage", "204"])
+def test_not_accepted_and_no_answer_either(ending: str, sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    kind, args = AMBIGUOUS[ending]
+    sandbox.fault(kind, endpoint="generate-batch", **args)
+    operator = batch(sandbox)
+    with pytest.raises(errors.AmbiguousSubmissionError, match="may or may not have been accepted") as caught:
+        Run(operator)()
+    assert caught.value.retryable
+    assert TAG.pattern[:6] in re.escape(str(caught.value))
+    assert caught.value.endpoint == "POST /api/v1/campaigns/{campaign_id}/generate-batch"
+    assert sandbox.purchases == []
+    assert len(sandbox.requests_to("generate-batch")) == 1
+
+
+def test_the_support_desk_gets_its_facts(sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    sandbox.fault("status", endpoint="generate-batch", status=500, request_id="req_desk")
+    with pytest.raises(errors.AmbiguousSubmissionError) as caught:
+        Run(batch(sandbox))()
+    assert (caught.value.status_code, caught.value.code) == (500, "INTERNAL_ERROR")
+    assert "request id req_desk" in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404])
+@MODES
+def test_a_refusal_ends_the_task_at_once(deferrable: bool, status: int, sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    sandbox.fault("status", endpoint="generate-batch", times=None, status=status)
+    with pytest.raises(AirflowFailException):
+        Run(batch(sandbox, deferrable=deferrable))()
+    assert len(sandbox.requests_to("generate-batch")) == 1
+    assert sandbox.requests_to("list") == []
+
+
+def test_lists_that_cannot_be_read_are_not_absent(sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    sandbox.fault("status", endpoint="lists", times=None, status=500, headers={"Retry-After": "0"})
+    with pytest.raises(errors.ServerError):
+        Run(batch(sandbox))()
+    assert sandbox.requests_to("generate-batch") == []
+
+
+# --- a full workspace
+
+
+def fill(sandbox: Sandbox, connect: Connect) -> list[str]:
+    """Take up every place in the workspace."""
+    for number in range(sandbox.settings.concurrency):
+        Run(batch(sandbox, wait_for_completion=False), run_id=f"full_{number}")()
+    return [purchase.list_id for purchase in sandbox.purchases]
+
+
+def test_a_full_workspace_is_waited_for_in_the_triggerer(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    running = fill(slow_sandbox, connect)
+
+    def make_room(trigger: Any) -> None:
+        if isinstance(trigger, MachFiveCapacityTrigger):
+            slow_sandbox.wait_until(lambda: sum("status" in each.query for each in slow_sandbox.requests) >= 4)
+            slow_sandbox.complete(running[0])
+        else:
+            slow_sandbox.complete(trigger.list_ids[0])
+
+    run = Run(batch(slow_sandbox, deferrable=True), between=make_room)
+    list_id = run()
+    assert [type(each) for each in run.triggers] == [MachFiveCapacityTrigger, MachFiveListTrigger]
+    _, kwargs = run.triggers[0].serialize()
+    for value in kwargs.values():
+        assert_plain(value)
+    assert list_id == slow_sandbox.purchases[-1].list_id
+    assert len(slow_sandbox.requests_to("generate-batch")) == len(running) + 2
+    assert len(slow_sandbox.purchases) == len(running) + 1
+
+
+def test_a_full_workspace_is_waited_for_on_the_worker(
+    slow_sandbox: Sandbox, connect: Connect, monkeypatch: pytest.MonkeyPatch
+):
+    connect(slow_sandbox)
+    running = fill(slow_sandbox, connect)
+    slow_sandbox.fault(
+        "status", endpoint="generate-batch", status=429, headers={"Retry-After": "33"}, code="WORKSPACE_LIMIT"
+    )
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            slow_sandbox.complete(running[0])
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    complete_when_asked(slow_sandbox)
+    run = Run(batch(slow_sandbox, deferrable=False, poll_interval=20))
+    assert run() == slow_sandbox.purchases[-1].list_id
+    assert 29 < slept[0] < 37
+    assert all(18 <= each <= 22 for each in slept[1:3])
+
+
+@MODES
+def test_no_room_in_time(deferrable: bool, sandbox: Sandbox, connect: Connect, monkeypatch: pytest.MonkeyPatch):
+    connect(sandbox)
+    sandbox.fault("status", endpoint="generate-batch", times=None, status=429, code="WORKSPACE_LIMIT")
+    clock = [time.time()]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    operator = batch(sandbox, deferrable=deferrable, capacity_timeout=timedelta(minutes=10), poll_interval=60)
+    if deferrable:
+        with pytest.raises(TaskDeferred) as caught:
+            operator.execute(task_context(operator))
+        assert caught.value.method_name == "resume_submission"
+        clock[0] += 601
+        event = {"status": "room", "asked_at": caught.value.trigger.asked_at}
+        with pytest.raises(errors.CapacityTimeoutError, match=r"for 10 min.*Nothing was bought"):
+            operator.resume_submission(task_context(operator), event)
+    else:
+        with pytest.raises(errors.CapacityTimeoutError, match=r"for 10 min.*Nothing was bought") as raised:
+            operator.execute(task_context(operator))
+        assert raised.value.retryable
+    assert sandbox.purchases == []
+
+
+# --- what people see
+
+
+def test_the_link_is_there_before_the_deferral(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    operator = batch(slow_sandbox, deferrable=True)
+    context = task_context(operator)
+    with pytest.raises(TaskDeferred):
+        operator.execute(context)
+    assert context["ti"].xcoms[MachFiveCampaignLink().xcom_key] == (
+        f"{slow_sandbox.base_url}/campaigns/{slow_sandbox.campaign_id}"
+    )
+    assert context["ti"].xcoms["machfive_batch"]["list_id"] == slow_sandbox.purchases[0].list_id
+
+
+def test_on_kill_says_what_becomes_of_the_list(sandbox: Sandbox, logs: pytest.LogCaptureFixture):
+    batch(sandbox).on_kill()
+    assert "no cancel" in logs.text
+    assert "keeps running" in logs.text
+    assert "Clearing the task picks it up again without paying again" in logs.text
+    assert sandbox.requests == []
+
+
+@MODES
+def test_no_person_and_no_key_in_the_log(
+    deferrable: bool, sandbox: Sandbox, connect: Connect, logs: pytest.LogCaptureFixture, tmp_path: Path
+):
+    connect(sandbox)
+    sandbox.fault("reset", endpoint="generate-batch", accepted=True)
+    leads = [*LEADS, {"email": "bad.person@"}]
+    run = Run(
+        batch(
+            sandbox,
+            leads=leads,
+            on_invalid_lead="skip",
+            deferrable=deferrable,
+            export_to=str(tmp_path / "emails.csv"),
+            export_format="csv",
+        )
+    )
+    run()
+    assert "Wrote" in logs.text
+    assert leaks([*PERSONAL, "bad.person", sandbox.api_key], logs.text, json.dumps(run.xcoms)) == []
+
+
+def test_the_log_says_what_is_spent(sandbox: Sandbox, connect: Connect, logs: pytest.LogCaptureFixture):
+    connect(sandbox)
+    Run(batch(sandbox))()
+    assert "Submitting 3 leads to campaign" in logs.text
+    assert "this spends 3 credits" in logs.text
+    logs.clear()
+    Run(batch(sandbox))()
+    assert "An earlier attempt has already bought this batch" in logs.text
+    assert "Submitting" not in logs.text
+
+
+def test_template_fields(sandbox: Sandbox):
+    operator = batch(
+        sandbox,
+        leads="{{ params.leads | tojson }}",
+        campaign_id="{{ params.campaign }}",
+        list_name="Leads of {{ ds }}",
+        options={"campaign_angle": "{{ ds }}"},
+        export_to="/tmp/{{ ds }}.jsonl",
+    )
+    operator.render_template_fields(
+        {"params": {"leads": list(LEADS), "campaign": sandbox.campaign_id}, "ds": "2026-01-01"}
+    )
+    assert json.loads(operator.leads) == list(LEADS)
+    assert operator.campaign_id == sandbox.campaign_id
+    assert operator.list_name == "Leads of 2026-01-01"
+    assert operator.options == {"campaign_angle": "2026-01-01"}
+    assert operator.export_to == "/tmp/2026-01-01.jsonl"
+    assert operator.template_fields_renderers["leads"] == "json"
+    assert set(operator.template_fields_renderers) - {"lead"} <= set(operator.template_fields)
+
+
+def test_values_that_look_like_template_files_stay_values(sandbox: Sandbox):
+    assert MachFiveGenerateBatchOperator.template_ext == ()
+
+
+@MODES
+def test_timeout_names_the_list_and_a_retry_reattaches(deferrable: bool, slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    operator = batch(slow_sandbox, deferrable=deferrable, timeout=1e-6)
+    with pytest.raises(errors.WaitTimeoutError, match="is still processing on MachFive's side") as caught:
+        Run(operator)()
+    (purchase,) = slow_sandbox.purchases
+    assert purchase.list_id in str(caught.value)
+    slow_sandbox.complete(purchase.list_id)
+    assert Run(operator)() == purchase.list_id
+    assert len(slow_sandbox.purchases) == 1
+
+
+def test_execution_timeout_holds_across_deferrals(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    operator = batch(slow_sandbox, deferrable=True, execution_timeout=timedelta(minutes=10))
+    with pytest.raises(TaskDeferred) as caught:
+        operator.execute(task_context(operator))
+    trigger = caught.value.trigger
+    assert 580 <= trigger.deadline - trigger.started_at < 600
+    assert caught.value.timeout > timedelta(minutes=10)
+
+
+@pytest.mark.parametrize("event", [None, {}, {"status": "success"}, {"status": "error"}, "success", {"status": "room"}])
+def test_only_a_known_success_is_success(event: Any, sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    operator = batch(sandbox, deferrable=True)
+    with pytest.raises(errors.PollingError, match="without a usable event"):
+        operator.resume(task_context(operator), event)
+    if event != {"status": "room"}:
+        with pytest.raises(errors.PollingError, match="without a usable event"):
+            operator.resume_submission(task_context(operator), event)
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(401, errors.UnauthorizedError), (403, errors.ForbiddenError), (404, errors.NotFoundError)]
+)
+def test_a_refused_look_while_deferred_raises_its_class(
+    status: int, error: type[errors.MachFiveError], slow_sandbox: Sandbox, connect: Connect
+):
+    """By way of the event, as plain JSON, and with what support asks for."""
+    connect(slow_sandbox)
+
+    def refuse(trigger: MachFiveListTrigger) -> None:
+        trigger.submitted_at = None
+        slow_sandbox.fault("status", endpoint="list", times=None, status=status, request_id="req_later")
+
+    operator = batch(slow_sandbox, deferrable=True)
+    context = task_context(operator)
+    # Adopted by a retry: a 404 shortly after one's own submission would only mean "not visible yet".
+    Run(batch(slow_sandbox, wait_for_completion=False))()
+    with pytest.raises(error, match="req_later"):
+        Run(operator, context, between=refuse)()
+    assert len(slow_sandbox.requests_to("list")) - 1 <= 4
