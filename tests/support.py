@@ -80,17 +80,36 @@ def set_connection(set_variable: Callable[[str, str], Any], **fields: Any) -> No
     set_variable("AIRFLOW_CONN_MACHFIVE_DEFAULT", json.dumps({"conn_type": "machfive", **fields}))
 
 
+class Logs:
+    """What was logged at INFO or above: by way of logging, and of structlog where Airflow writes to stdout itself."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+        self._caplog, self._capsys = caplog, capsys
+        self._printed = ""
+
+    @property
+    def text(self) -> str:
+        """Everything since the start of the test, or since the last :meth:`clear`."""
+        self._printed += "".join(self._capsys.readouterr())
+        return self._caplog.text + self._printed
+
+    def count(self, text: str) -> int:
+        """How many lines say so, each counted once although two handlers may have written it."""
+        everything = self.text
+        return max(self._caplog.text.count(text), everything.count(text) - self._caplog.text.count(text))
+
+    def clear(self) -> None:
+        """Forget what was logged so far."""
+        self._caplog.clear()
+        self._capsys.readouterr()
+        self._printed = ""
+
+
 @pytest.fixture
-def logs(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """Capture what tasks and triggers log at INFO or above: some Airflows keep task logs from the root logger."""
+def logs(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Logs:
+    """Capture what tasks and triggers log."""
     caplog.set_level(logging.INFO)
-    loggers = [logging.getLogger(name) for name in ("airflow.task", "airflow")]
-    aside = [each for each in loggers if not each.propagate]
-    for each in aside:
-        each.addHandler(caplog.handler)
-    yield caplog
-    for each in aside:
-        each.removeHandler(caplog.handler)
+    return Logs(caplog, capsys)
 
 
 # --- clients, the same from both worlds

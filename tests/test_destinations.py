@@ -253,3 +253,28 @@ def test_a_folder_of_objects_is_refused(bucket: Bucket):
     bucket.objects["/bucket/a/b.csv"] = b""
     with pytest.raises(ConfigurationError, match="is a folder"):
         Destination("memory://bucket/a").check(must_be_new=False)
+
+
+def test_a_relative_path_is_one_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with Destination("out.csv").open() as sink:
+        sink.write(b"all")
+    assert (tmp_path / "out.csv").read_bytes() == b"all"
+
+
+def test_the_longest_file_name_can_be_written(tmp_path: Path):
+    path = tmp_path / ("x" * 255)
+    with Destination(str(path)).open() as sink:
+        sink.write(b"all")
+    assert path.read_bytes() == b"all"
+
+
+def test_a_name_too_long_is_refused_before_anything_is_spent(tmp_path: Path):
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        Destination(str(tmp_path / ("x" * 256))).check(must_be_new=True)
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigurationError, match="no regular file"):
+        Destination(str(tmp_path / "pipe")).check(must_be_new=False)

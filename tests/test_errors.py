@@ -130,13 +130,14 @@ def test_a_transport_error_keeps_whether_it_may_have_arrived():
     [
         ("plain", "plain"),
         (" a\n b\r\n\tc\u2028d\x85e ", "a b c d e"),
-        ("lone \ud800 surrogate", "lone ? surrogate"),
+        ("lone \ud800 surrogate", "lone surrogate"),
+        ("\x1b[31mred\x00", "[31mred"),
         ("ünï", "ünï"),
         ("x" * 600, "x" * 600),
         ("x" * 601, "x" * 600 + "…"),
         ("", ""),
     ],
-    ids=["plain", "white space", "surrogate", "non-ASCII", "longest", "too long", "empty"],
+    ids=["plain", "white space", "surrogate", "control characters", "non-ASCII", "longest", "too long", "empty"],
 )
 def test_one_line(message: str, shown: str):
     assert one_line(message) == shown

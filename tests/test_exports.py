@@ -292,3 +292,22 @@ def test_check_delivery(expected, missing: int, total: int):
         assert "example.com" not in str(caught.value)
     else:
         assert check_delivery(BACK, expected, "fail", "l1") == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "delivered"),
+    [
+        (b"email,step\r\na@x.io,1\r\na@x.io,2\r\n", {"a@x.io"}),
+        (b"Title,Recipient\r\nHead @ Acme,a@x.io\r\nCTO,b@x.io\r\n", {"a@x.io", "b@x.io"}),
+        (b"cc,Email Address\r\nz@x.io,a@x.io\r\n", {"a@x.io"}),
+    ],
+    ids=["a row for each email", "an at sign elsewhere", "headed email address"],
+)
+def test_csv_leads_are_counted_by_their_email(tmp_path: Path, content: bytes, delivered: set[str]):
+    figures, _, _ = export(tmp_path, "csv", csv=content)
+    assert (figures.leads, figures.delivered) == (len(delivered), delivered)
+
+
+def test_brackets_without_end_are_no_export():
+    with pytest.raises(ProtocolError):
+        list(iter_leads([b"[" * 3000 + b"]" * 3000]))

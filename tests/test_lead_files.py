@@ -88,7 +88,7 @@ def test_missing_and_extra_cells(write):
     path = write("Email,Name\na@example.com\nb@example.com,B,extra\n")
     assert read_file(path) == [
         Row("line 2", {"Email": "a@example.com"}),
-        Row("line 3", "3 cells under 2 columns"),
+        Row("line 3", "has 3 cells under 2 columns"),
     ]
 
 
@@ -224,3 +224,26 @@ def read_back(content: bytes, name: str) -> list:
         path = Path(folder) / name
         path.write_bytes(content)
         return [fields for _, fields in read_file(os.fspath(path))]
+
+
+def test_a_relative_path_is_one_from_the_working_directory(write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    write("Email,Name\na@example.com,Zoë\n")
+    monkeypatch.chdir(tmp_path)
+    assert read_file("leads.csv") == ONE
+
+
+@pytest.mark.parametrize("header", ["Email,Email", "Name,Email,Name"])
+def test_a_column_given_twice_is_refused(write, header: str):
+    with pytest.raises(InvalidLeadsError, match="several columns called"):
+        read_file(write(f"{header}\na,b,c\n"))
+
+
+def test_the_delimiter_of_a_tsv_is_known_and_quoted_ones_do_not_count(write):
+    assert read_file(write("Name, full\tEmail\nZoë\ta@example.com\n", "leads.tsv"))[0].fields == {
+        "Name, full": "Zoë",
+        "Email": "a@example.com",
+    }
+    assert list(read_file(write('"Name, first, last";Email\nZoë;a@example.com\n'))[0].fields) == [
+        "Name, first, last",
+        "Email",
+    ]

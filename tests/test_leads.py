@@ -329,3 +329,9 @@ def test_anything_json_can_say_is_prepared_or_refused(leads):
     except InvalidLeadsError as error:
         outcome = str(error)
     assert outcome
+
+
+def test_a_text_among_the_leads_is_never_quoted():
+    with pytest.raises(InvalidLeadsError) as caught:
+        prepare(read_leads(["ada@example.com cells under"]))
+    assert "ada@" not in str(caught.value)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from machfive_provider.errors import ConfigurationError
+from machfive_provider.texts import absolute
 
 __all__ = ["Destination", "Sink"]
 
@@ -39,7 +40,7 @@ class Destination:
         self.url = str(url).strip()
         self.overwrite = overwrite
         try:
-            self._path = ObjectStoragePath(self.url)
+            self._path = ObjectStoragePath(absolute(self.url))
             self._fs = self._path.fs
         except Exception as error:
             raise self._unusable(error) from error
@@ -56,9 +57,7 @@ class Destination:
             if exists and self._fs.isdir(self._path.path):
                 raise ConfigurationError(f"export_to {self.url!r} is a folder; name a file in it.")
             if self._local:
-                self._local.parent.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=self._local.parent):
-                    pass
+                self._check_local(self._local)
         except ConfigurationError:
             raise
         except Exception as error:
@@ -68,6 +67,13 @@ class Destination:
                 f"export_to {self.url!r} exists and overwrite is False: nothing was bought or fetched. Name another "
                 "destination, remove it, or set overwrite=True."
             )
+
+    def _check_local(self, path: Path) -> None:
+        if path.exists() and not path.is_file():
+            raise ConfigurationError(f"export_to {self.url!r} is no regular file and would be replaced; name another.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
 
     @contextmanager
     def open(self) -> Iterator[Sink]:
@@ -95,7 +101,7 @@ class Destination:
 @contextmanager
 def _local_file(path: Path) -> Iterator[Any]:
     # Beside its destination, because only a rename within one file system is atomic.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".machfive-", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

@@ -109,14 +109,14 @@ class MachFiveError(Exception):
 
     def __str__(self) -> str:
         what = " ".join(str(part) for part in (self.status_code, self.code) if part is not None)
-        said = ": ".join(part for part in (what, one_line(self.message)) if part)
+        said = ": ".join(part for part in (one_line(what), one_line(self.message)) if part)
         if self.detail not in (None, "", {}, []):
             said += f" (detail: {one_line(_compact(self.detail))})"
         if self.endpoint:
             said = f"{self.endpoint}: {said}"
         if self.advice:
             said = f"{said if said.endswith(('.', '!', '?')) else said + '.'} {self.advice}"
-        where = f"request id {self.request_id}, " if self.request_id else ""
+        where = f"request id {one_line(self.request_id)}, " if self.request_id else ""
         return f"{said} [{where}{self.occurred_at.to_iso8601_string()}]"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ __all__ = ["FORMATS", "MISSING_POLICIES", "Figures", "check_delivery", "iter_lea
 FORMATS = ("csv", "json", "jsonl")
 MISSING_POLICIES = ("fail", "warn", "ignore")
 _HEAD = 64 * 1024
+_EMAIL_HEADERS = ("email", "e-mail", "email address", "email_address")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 @dataclass(slots=True)
@@ -131,7 +134,7 @@ def _check_empty(head: bytes) -> None:
     """Tell a list without leads from JSON of another shape: both yield nothing."""
     try:
         array(json.loads(head), "leads")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise _not_the_contract("it holds no 'leads'") from None
 
 
@@ -151,23 +154,19 @@ def _figures_of_json(hook: MachFiveHook, list_id: str) -> Figures:
 def _count_csv(chunks: Iterable[bytes]) -> Figures | None:
     """Count leads by their email column; None if no column holds emails (the columns are undocumented)."""
     figures, column, rows_seen = Figures(), None, 0
-    lines = _lines(chunks)
     try:
-        rows = csv.reader(lines)
+        rows = csv.reader(_lines(chunks))
         header = [cell.strip().casefold() for cell in next(rows, [])]
-        column = next((index for index, cell in enumerate(header) if cell in ("email", "e-mail")), None)
+        column = next((index for index, cell in enumerate(header) if cell in _EMAIL_HEADERS), None)
         for rows_seen, row in enumerate(rows, 1):  # noqa: B007 - the last number is wanted
             if column is None:
-                column = next((index for index, cell in enumerate(row) if "@" in cell), None)
+                column = next((index for index, cell in enumerate(row) if _EMAIL.fullmatch(cell.strip())), None)
             if column is not None and len(row) > column and row[column].strip():
-                figures.leads += 1
                 figures.delivered.add(row[column].strip().casefold())
+        figures.leads = len(figures.delivered)
         return figures if column is not None or not rows_seen else None
     except csv.Error as error:
         raise _not_the_contract(f"it is not CSV ({error})") from error
-    finally:
-        for _ in lines:
-            pass
 
 
 def _copied(chunks: Iterable[bytes], write: Callable[[bytes], None]) -> Iterator[bytes]:

@@ -6,12 +6,14 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from machfive_provider.errors import InvalidLeadsError
+from machfive_provider.texts import absolute
 
-__all__ = ["SUFFIXES", "Row", "parse_json_leads", "read_file"]
+__all__ = ["SUFFIXES", "MisshapenRow", "Row", "parse_json_leads", "read_file"]
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 _DELIMITERS = ",;\t|"
@@ -22,6 +24,12 @@ class Row(NamedTuple):
 
     position: str
     fields: Any
+
+
+class MisshapenRow(str):
+    """In place of a row's fields: why it has none."""
+
+    __slots__ = ()
 
 
 def read_file(path: str) -> list[Row]:
@@ -38,14 +46,14 @@ def read_file(path: str) -> list[Row]:
         return parse_json_leads(text, f"leads_path {path!r}")
     if suffix in (".jsonl", ".ndjson"):
         return list(_json_lines(text, path))
-    return list(_csv_rows(text, path))
+    return list(_csv_rows(text, path, "\t" if suffix == ".tsv" else _delimiter(text)))
 
 
 def _read_bytes(path: str) -> bytes:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     try:
-        content: bytes = ObjectStoragePath(path).read_bytes()
+        content: bytes = ObjectStoragePath(absolute(path)).read_bytes()
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise InvalidLeadsError(
@@ -97,10 +105,10 @@ def _json_lines(text: str, path: str) -> Iterator[Row]:
                 ) from None
 
 
-def _csv_rows(text: str, path: str) -> Iterator[Row]:
+def _csv_rows(text: str, path: str, delimiter: str) -> Iterator[Row]:
     if "\x00" in text:
         raise InvalidLeadsError(f"leads_path {path!r} holds zero bytes: it is not a text file. Export it as CSV.")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     try:
         for cells in reader:
@@ -118,6 +126,7 @@ def _csv_rows(text: str, path: str) -> Iterator[Row]:
 
 def _delimiter(text: str) -> str:
     first = next((line for line in text.split("\n") if line.strip()), "")
+    first = re.sub(r'"[^"]*"', "", first)
     return max(_DELIMITERS, key=first.count)
 
 
@@ -127,10 +136,16 @@ def _header(cells: list[str], path: str) -> list[str]:
         raise InvalidLeadsError(
             f"leads_path {path!r} has no header: its first line holds an email address. Put the column names there."
         )
+    repeated = sorted({cell for cell in header if cell and header.count(cell) > 1})
+    if repeated:
+        raise InvalidLeadsError(
+            f"leads_path {path!r} has several columns called {', '.join(map(repr, repeated))}: keep one of each, or "
+            "rename the others."
+        )
     return header
 
 
 def _fields(header: list[str], cells: list[str]) -> Any:
     if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
-        return f"{len(cells)} cells under {len(header)} columns"
+        return MisshapenRow(f"has {len(cells)} cells under {len(header)} columns")
     return dict(zip(header, cells, strict=False))

@@ -14,7 +14,7 @@ from typing import Any
 
 from machfive_provider.api.models import Lead
 from machfive_provider.errors import ConfigurationError, InvalidLeadsError
-from machfive_provider.lead_files import Row, parse_json_leads, read_file
+from machfive_provider.lead_files import MisshapenRow, Row, parse_json_leads, read_file
 from machfive_provider.texts import kind_of
 
 __all__ = ["DUPLICATE_POLICIES", "INVALID_POLICIES", "PreparedLeads", "prepare", "read_leads", "single_lead"]
@@ -156,10 +156,7 @@ def _listing(source: str, total: int, what: str, entries: Sequence[str], fix: st
 def _lead(fields: Any) -> tuple[Lead | None, str, tuple[str, ...]]:
     """Return the lead, or None and the reason; and the fields left out."""
     if not isinstance(fields, Mapping):
-        reason = (
-            fields if isinstance(fields, str) and "cells under" in fields else f"is {kind_of(fields)}, not an object"
-        )
-        return None, reason, ()
+        return None, fields if isinstance(fields, MisshapenRow) else f"is {kind_of(fields)}, not an object", ()
     columns, unknown = _columns(tuple(fields))
     values: dict[str, str] = {}
     for field, names in columns.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ def build_options(named: Mapping[str, Any], options: Any = None) -> GenerationOp
     if options is None:
         options = {}
     if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
-        raise InvalidLeadsError(f"options must be a mapping of names to values, not {type(options).__name__}.")
+        raise InvalidLeadsError(f"options must be a mapping of option names (texts) to values, not {kind_of(options)}.")
     given = {name: value for name, value in named.items() if value is not None}
     further = {name: value for name, value in options.items() if value is not None}
     if twice := sorted(given.keys() & further.keys()):
@@ -45,10 +46,8 @@ def build_options(named: Mapping[str, Any], options: Any = None) -> GenerationOp
 def _check(name: str, value: Any) -> None:
     if name == "email_count":
         # A template renders to text, so digits count as a number.
-        whole = (isinstance(value, int) and not isinstance(value, bool)) or (
-            isinstance(value, str) and value.isdecimal()
-        )
-        if not whole:
+        digits = isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}", value)
+        if not digits and (not isinstance(value, int) or isinstance(value, bool)):
             raise InvalidLeadsError(f"email_count must be a whole number such as 3, not {kind_of(value)}.")
     elif name == "enrichment_enabled":
         if not isinstance(value, bool):

@@ -98,7 +98,7 @@ class Intent:
     def list_name(self, generation: int) -> str:
         """Return the name under which the list is bought: the user's, cut if need be, and the tag, whole."""
         tag = self.tag(generation)
-        shown = str(self.options.get("list_name") or f"{self.origin.dag_id} {self.origin.task_id}")
+        shown = str(self.options.get("list_name") or "").strip() or f"{self.origin.dag_id} {self.origin.task_id}"
         return f"{shown[: _LONGEST_NAME - len(tag) - 1].strip()} {tag}"
 
     def generation_of(self, lead_list: LeadList) -> int | None:

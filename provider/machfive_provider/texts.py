@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-__all__ = ["counted", "duration", "kind_of", "one_line"]
+__all__ = ["absolute", "counted", "duration", "kind_of", "one_line"]
 
 _LONGEST_TEXT = 600
 
 
 def one_line(text: str) -> str:
     """Fold white space, drop what cannot be printed, and cut to a length that fits a log line."""
-    text = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+    text = " ".join("".join(each if each.isprintable() else " " for each in text).split())
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
 def kind_of(value: Any) -> str:
     """Name a value by its kind: messages never quote what may be a person's data."""
     return "nothing" if value is None else f"a value of type {type(value).__name__}"
+
+
+def absolute(path: str) -> str:
+    """Return a path or URL such that every Airflow reads it alike: 3.0 takes a relative path from the root."""
+    return path if "://" in path else str(Path(path).absolute())
 
 
 def counted(number: int, noun: str) -> str:

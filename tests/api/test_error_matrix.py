@@ -332,9 +332,7 @@ def test_trouble_on_the_way(
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("endpoint", POSTS)
 @pytest.mark.parametrize("kind", ["reset", "html", "garbage", "hang"])
-def test_a_purchase_is_never_repeated_although_it_was_accepted(
-    world: str, endpoint: str, kind: str, sandbox: Sandbox
-):
+def test_a_purchase_is_never_repeated_although_it_was_accepted(world: str, endpoint: str, kind: str, sandbox: Sandbox):
     sandbox.fault(kind, endpoint=endpoint, times=None, accepted=True)
     with (
         open_client(world, sandbox.base_url, sandbox.api_key) as client,

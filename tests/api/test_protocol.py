@@ -398,3 +398,21 @@ def test_a_list_pushed_onto_the_next_page_is_given_out_once():
     assert pages.call().request.params["offset"] == "100"
     assert numbers(pages.take(page(97, 150))) == list(range(100, 150))
     assert pages.done
+
+
+def test_a_server_that_ignores_the_offset_is_not_paged_for_ever():
+    pages = protocol.ListPages()
+    page = [LeadList(str(number), "pending") for number in range(protocol.PAGE_SIZE)]
+    assert pages.take(page) == page
+    with pytest.raises(errors.ProtocolError, match="twice"):
+        pages.take(page)
+
+
+@pytest.mark.parametrize("key", ["mf_live_abc-DEFghi", "mf_live_abc.def/ghi+jkl=", "mf_test_a1"])
+def test_the_whole_key_is_blanked_out(key: str):
+    request = protocol.list_campaigns().request
+    body = json.dumps({"error": "UNAUTHORIZED", "message": f"Key {key} is wrong", "detail": {"key": key}}).encode()
+    error = protocol.error_from(request, Response(401, {"x-request-id": key}, body))
+    text = f"{error} {error.detail} {error.request_id}"
+    assert key.removeprefix("mf_live_abc") not in text
+    assert "***" in text

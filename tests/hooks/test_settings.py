@@ -117,3 +117,18 @@ def test_extra_dejson_is_never_asked():
     connection = SimpleNamespace(host=None, port=None, password=KEY, extra='{"namespace": "prod"}')
     assert not hasattr(connection, "extra_dejson")
     assert ConnectionSettings.from_connection(connection).namespace == "prod"
+
+
+@pytest.mark.parametrize(
+    ("host", "base_url"),
+    [
+        ("http://localhost/", "http://localhost:8555"),
+        ("http://localhost/machfive", "http://localhost:8555/machfive"),
+        ("http://localhost:9/", "http://localhost:9"),
+        ("http://[::1]", "http://[::1]:8555"),
+        ("app.machfive.io", "https://app.machfive.io:8555"),
+    ],
+)
+def test_the_port_field_goes_where_a_port_belongs(host: str, base_url: str):
+    connection = Connection(conn_id="x", conn_type="machfive", host=host, port=8555, password="mf_live_x")
+    assert ConnectionSettings.from_connection(connection).client.base_url == base_url

@@ -21,7 +21,7 @@ from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
 from machfive_provider.triggers.lead_list import MachFiveListTrigger
-from tests.support import LEADS, PERSONAL, Run, assert_plain, leaks, task_context
+from tests.support import LEADS, PERSONAL, Logs, Run, assert_plain, leaks, task_context
 
 Connect = Callable[..., None]
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
@@ -136,9 +136,7 @@ def test_no_wait(slow_sandbox: Sandbox, connect: Connect):
     assert set(run.xcoms) == {"machfive_batch", MachFiveCampaignLink().xcom_key}
 
 
-def test_no_wait_wins_over_default_deferrable(
-    slow_sandbox: Sandbox, connect: Connect, monkeypatch: pytest.MonkeyPatch
-):
+def test_no_wait_wins_over_default_deferrable(slow_sandbox: Sandbox, connect: Connect, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
     connect(slow_sandbox)
     run = Run(batch(slow_sandbox, wait_for_completion=False, deferrable=True))
@@ -194,9 +192,7 @@ def test_leads_as_text_and_from_a_file(sandbox: Sandbox, connect: Connect, tmp_p
     assert [purchase.emails for purchase in sandbox.purchases] == [tuple(EMAILS)] * 2
 
 
-def test_bad_leads_and_duplicates_may_be_left_out(
-    sandbox: Sandbox, connect: Connect, logs: pytest.LogCaptureFixture
-):
+def test_bad_leads_and_duplicates_may_be_left_out(sandbox: Sandbox, connect: Connect, logs: Logs):
     connect(sandbox)
     leads = [*LEADS, {"email": "nobody"}, {"email": "DANA.REYES@example.com"}]
     run = Run(batch(sandbox, leads=leads, on_invalid_lead="skip", on_duplicate_lead="first"))
@@ -298,7 +294,7 @@ def test_missing_leads(
     sandbox: Sandbox,
     connect: Connect,
     tmp_path: Path,
-    logs: pytest.LogCaptureFixture,
+    logs: Logs,
 ):
     connect(sandbox)
     sandbox.fault("lose_leads")
@@ -433,7 +429,7 @@ AMBIGUOUS: dict[str, tuple[str, dict[str, Any]]] = {
 @MODES
 @pytest.mark.parametrize("ending", AMBIGUOUS)
 def test_accepted_without_a_usable_answer(
-    deferrable: bool, ending: str, sandbox: Sandbox, connect: Connect, logs: pytest.LogCaptureFixture
+    deferrable: bool, ending: str, sandbox: Sandbox, connect: Connect, logs: Logs
 ):
     connect(sandbox)
     kind, args = AMBIGUOUS[ending]
@@ -581,7 +577,7 @@ def test_the_link_is_there_before_the_deferral(slow_sandbox: Sandbox, connect: C
     assert context["ti"].xcoms["machfive_batch"]["list_id"] == slow_sandbox.purchases[0].list_id
 
 
-def test_on_kill_says_what_becomes_of_the_list(sandbox: Sandbox, logs: pytest.LogCaptureFixture):
+def test_on_kill_says_what_becomes_of_the_list(sandbox: Sandbox, logs: Logs):
     batch(sandbox).on_kill()
     assert "no cancel" in logs.text
     assert "keeps running" in logs.text
@@ -591,7 +587,7 @@ def test_on_kill_says_what_becomes_of_the_list(sandbox: Sandbox, logs: pytest.Lo
 
 @MODES
 def test_no_person_and_no_key_in_the_log(
-    deferrable: bool, sandbox: Sandbox, connect: Connect, logs: pytest.LogCaptureFixture, tmp_path: Path
+    deferrable: bool, sandbox: Sandbox, connect: Connect, logs: Logs, tmp_path: Path
 ):
     connect(sandbox)
     sandbox.fault("reset", endpoint="generate-batch", accepted=True)
@@ -611,7 +607,7 @@ def test_no_person_and_no_key_in_the_log(
     assert leaks([*PERSONAL, "bad.person", sandbox.api_key], logs.text, json.dumps(run.xcoms)) == []
 
 
-def test_the_log_says_what_is_spent(sandbox: Sandbox, connect: Connect, logs: pytest.LogCaptureFixture):
+def test_the_log_says_what_is_spent(sandbox: Sandbox, connect: Connect, logs: Logs):
     connect(sandbox)
     Run(batch(sandbox))()
     assert "Submitting 3 leads to campaign" in logs.text

@@ -93,3 +93,9 @@ def test_missing_fields_are_survived(data):
     error = events.error_from_json(data)
     assert error.retryable
     assert error.occurred_at.timezone_name == "UTC"
+
+
+@pytest.mark.parametrize("occurred_at", ["garbage", 5, None, "2026-01-01"])
+def test_an_unreadable_time_is_replaced_by_now(occurred_at):
+    data = {**events.error_to_json(errors.ServerError("down")), "occurred_at": occurred_at}
+    assert events.error_from_json(data).occurred_at.timezone_name == "UTC"

@@ -54,7 +54,7 @@ EXPORT_FORMATS = ("csv", "json")
 # Seconds without a byte. generate writes the emails before it answers: 3-10 minutes (API.md).
 _READ, _BATCH, _EXPORT, _GENERATE = 30.0, 60.0, 120.0, 660.0
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
-_KEY = re.compile(r"mf_(live|test)_\w+", re.ASCII)
+_KEY = re.compile(r"mf_(live|test)_[^\s\"'\\,;<>]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +178,11 @@ class ListPages:
 
     def take(self, page: list[LeadList]) -> list[LeadList]:
         """Note a page's arrival and return what is new on it."""
+        new = [item for item in page if item.id not in self._seen]
+        if len(page) >= PAGE_SIZE and not new:
+            raise errors.ProtocolError("a whole page of lists was sent twice", endpoint="GET /api/v1/lists")
         self._offset += len(page)
         self.done = len(page) < PAGE_SIZE
-        new = [item for item in page if item.id not in self._seen]
         self._seen.update(item.id for item in new)
         return new
 

@@ -40,14 +40,23 @@ class ConnectionSettings:
         ``extra`` is parsed here: ``extra_dejson`` talks to the supervisor and can stall the triggerer.
         """
         host = (connection.host or "").strip()
-        if host and connection.port and ":" not in host.rpartition("//")[2].rpartition("]")[2]:
-            host = f"{host}:{connection.port}"
+        if host and connection.port:
+            host = _with_port(host, connection.port)
         extra = _extra(connection.extra)
         return cls(
             ClientSettings(host, connection.password or ""),
             namespace=_namespace(extra.get("namespace")),
             max_concurrent_batches=_positive(extra.get("max_concurrent_batches")),
         )
+
+
+def _with_port(host: str, port: int) -> str:
+    """Add the port field to a host that names none; a form or URI may keep the two apart."""
+    scheme, separator, rest = host.rpartition("//")
+    name, slash, path = rest.partition("/")
+    if ":" in name.rpartition("]")[2]:
+        return host
+    return f"{scheme}{separator}{name}:{port}{slash}{path}"
 
 
 def _extra(text: str | None) -> Mapping[str, Any]:

@@ -57,12 +57,20 @@ def error_to_json(error: errors.MachFiveError) -> dict[str, Any]:
     }
 
 
+def _moment(text: Any) -> pendulum.DateTime | None:
+    try:
+        moment = pendulum.parse(text)
+    except (TypeError, ValueError):
+        return None
+    return moment if isinstance(moment, pendulum.DateTime) else None
+
+
 def error_from_json(data: Mapping[str, Any]) -> errors.MachFiveError:
     """Return the error that :func:`error_to_json` wrote; one of an unknown class is a transient one."""
     name = data.get("class")
     known = getattr(errors, name) if name in errors.__all__ else errors.MachFiveTransientError
     context = {field: data.get(field) for field in _PLAIN if field != "message"}
-    moment = pendulum.parse(data["occurred_at"]) if data.get("occurred_at") else None
-    occurred_at = moment if isinstance(moment, pendulum.DateTime) else None
-    error: errors.MachFiveError = known(str(data.get("message")), occurred_at=occurred_at, **context)
+    error: errors.MachFiveError = known(
+        str(data.get("message")), occurred_at=_moment(data.get("occurred_at")), **context
+    )
     return error
