@@ -57,6 +57,7 @@ class MachFiveClient:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._retrying = _retry_arguments(policy or RetryPolicy(), sleep)
+        self._key = settings.api_key.encode()
         self._http = httpx.Client(**_http_arguments(settings))
         self._paid = httpx.Client(**_http_arguments(settings, keep_alive=False))
 
@@ -88,7 +89,7 @@ class MachFiveClient:
         http = self._http if request.repeatable else self._paid
         try:
             with http.stream(**_request_arguments(request)) as reply:
-                return call.decipher(_response(reply, self._read(request, reply)))
+                return call.decipher(_response(reply, self._read(request, reply), self._key))
         except httpx.HTTPError as error:
             raise _transport_error(request, error) from error
 
@@ -96,7 +97,11 @@ class MachFiveClient:
         try:
             reply = self._http.send(self._http.build_request(**_request_arguments(request)), stream=True)
             try:
-                refused = None if _opens(reply) else error_from(request, _response(reply, self._read(request, reply)))
+                refused = (
+                    None
+                    if _opens(reply)
+                    else error_from(request, _response(reply, self._read(request, reply), self._key))
+                )
             except BaseException:
                 reply.close()
                 raise
@@ -127,6 +132,7 @@ class AsyncMachFiveClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._retrying = _retry_arguments(policy or RetryPolicy(), sleep)
+        self._key = settings.api_key.encode()
         self._http = httpx.AsyncClient(**_http_arguments(settings))
         self._paid = httpx.AsyncClient(**_http_arguments(settings, keep_alive=False))
 
@@ -157,7 +163,7 @@ class AsyncMachFiveClient:
         http = self._http if request.repeatable else self._paid
         try:
             async with http.stream(**_request_arguments(request)) as reply:
-                return call.decipher(_response(reply, await self._read(request, reply)))
+                return call.decipher(_response(reply, await self._read(request, reply), self._key))
         except httpx.HTTPError as error:
             raise _transport_error(request, error) from error
 
@@ -166,7 +172,9 @@ class AsyncMachFiveClient:
             reply = await self._http.send(self._http.build_request(**_request_arguments(request)), stream=True)
             try:
                 refused = (
-                    None if _opens(reply) else error_from(request, _response(reply, await self._read(request, reply)))
+                    None
+                    if _opens(reply)
+                    else error_from(request, _response(reply, await self._read(request, reply), self._key))
                 )
             except BaseException:
                 await reply.aclose()
@@ -244,7 +252,9 @@ def _retry_arguments(policy: RetryPolicy, sleep: Any) -> Callable[[Request], dic
     return arguments
 
 
-def _response(reply: httpx.Response, body: bytes) -> Response:
+def _response(reply: httpx.Response, body: bytes, key: bytes) -> Response:
+    # A server may quote the key it refused, and what it says goes into messages.
+    body = body.replace(key, b"***") if reply.is_error else body
     return Response(reply.status_code, {name.lower(): value for name, value in reply.headers.items()}, body)
 
 

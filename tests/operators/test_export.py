@@ -1,0 +1,226 @@
+"""The export operator over real sockets: wait, stream, count."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machfive_provider import errors
+from machfive_provider.api.models import Lead
+from machfive_provider.hooks.machfive import MachFiveHook
+from machfive_provider.operators.export import MachFiveExportListOperator
+from machfive_provider.operators.link import MachFiveCampaignLink
+from machfive_provider.sandbox import Sandbox
+from machfive_provider.triggers.lead_list import MachFiveListTrigger
+from tests.support import LEADS, PERSONAL, UNKNOWN_ID, Logs, Run, leaks
+
+Connect = Callable[..., None]
+MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
+EMAILS = [lead["email"] for lead in LEADS]
+
+
+@pytest.fixture
+def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Collect pauses instead of making them; a function among them is called at its turn."""
+    script: list[Any] = []
+
+    def sleep(seconds: float) -> None:
+        if script:
+            script.pop(0)()
+
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr("machfive_provider.polling.wait_for_list.__defaults__", (sleep, time.time))
+    return script
+
+
+def bought(sandbox: Sandbox) -> str:
+    """Buy a list, as somebody else's task or the web app would."""
+    with MachFiveHook() as hook:
+        return hook.generate_batch(sandbox.campaign_id, [Lead(**lead) for lead in LEADS]).list_id
+
+
+@MODES
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
+def test_export(deferrable: bool, form: str, sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any]):
+    connect(sandbox)
+    list_id = bought(sandbox)
+    target = tmp_path / f"emails.{form}"
+    run = Run(
+        MachFiveExportListOperator(
+            task_id="export", list_id=list_id, export_to=str(target), export_format=form, deferrable=deferrable
+        )
+    )
+    assert run() == str(target)
+    assert run.triggers == []
+    assert run.xcoms["machfive_export"] == {
+        "path": str(target),
+        "bytes": target.stat().st_size,
+        "leads": 3,
+        "emails": 9,
+        "missing": 0,
+    }
+    assert run.xcoms[MachFiveCampaignLink().xcom_key].endswith(sandbox.campaign_id)
+    with MachFiveHook() as hook:
+        served = b"".join(hook.stream_export(list_id, "csv" if form == "csv" else "json"))
+    if form == "jsonl":
+        assert [json.loads(line) for line in target.read_text().splitlines()] == json.loads(served)["leads"]
+    else:
+        assert target.read_bytes() == served
+
+
+@MODES
+def test_waiting_first(deferrable: bool, slow_sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any]):
+    connect(slow_sandbox)
+    list_id = bought(slow_sandbox)
+    target = tmp_path / "emails.csv"
+    operator = MachFiveExportListOperator(
+        task_id="export", list_id=list_id, export_to=str(target), deferrable=deferrable
+    )
+    if deferrable:
+        run = Run(operator, between=lambda _: slow_sandbox.complete(list_id))
+    else:
+        run = Run(operator)
+        sleeps += [lambda: None, lambda: slow_sandbox.complete(list_id)]
+    assert run() == str(target)
+    assert [type(each) for each in run.triggers] == ([MachFiveListTrigger] if deferrable else [])
+    assert sleeps == []
+
+
+@MODES
+def test_not_ready_heals(deferrable: bool, sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any]):
+    connect(sandbox)
+    list_id = bought(sandbox)
+    sandbox.fault("status", endpoint="export", times=2, status=409)
+    target = tmp_path / "emails.csv"
+    Run(
+        MachFiveExportListOperator(
+            task_id="export", list_id=list_id, export_to=str(target), deferrable=deferrable
+        )
+    )()
+    assert len(sandbox.requests_to("export")) == 3
+    assert target.exists()
+
+
+@MODES
+def test_a_failed_list(deferrable: bool, slow_sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any]):
+    connect(slow_sandbox)
+    list_id = bought(slow_sandbox)
+    operator = MachFiveExportListOperator(
+        task_id="export", list_id=list_id, export_to=str(tmp_path / "emails.csv"), deferrable=deferrable
+    )
+    sleeps += [lambda: slow_sandbox.fail(list_id)]
+    with pytest.raises(errors.ListFailedError, match=f"list {list_id} ended failed"):
+        Run(operator, between=lambda _: slow_sandbox.fail(list_id))()
+    assert list(tmp_path.iterdir()) == []
+    assert slow_sandbox.requests_to("export") == []
+
+
+@MODES
+def test_a_list_that_does_not_exist(deferrable: bool, sandbox: Sandbox, connect: Connect, tmp_path: Path):
+    """It is not our own submission: there is nothing to wait for."""
+    connect(sandbox)
+    operator = MachFiveExportListOperator(
+        task_id="export", list_id=UNKNOWN_ID, export_to=str(tmp_path / "emails.csv"), deferrable=deferrable
+    )
+    with pytest.raises(errors.NotFoundError, match="List not found"):
+        Run(operator)()
+    assert len(sandbox.requests) == 1
+
+
+EXPECTED: dict[str, tuple[Any, int]] = {
+    "the list's own count": (None, 0),
+    "a number": (3, 0),
+    "a number as text": ("3", 0),
+    "more": (5, 2),
+    "emails": (EMAILS, 0),
+    "emails in another case": ([email.upper() for email in EMAILS], 0),
+    "another email": ([*EMAILS, "x@example.com"], 1),
+    "leads": (list(LEADS), 0),
+    "leads as JSON": (json.dumps([*LEADS, {"email": "x@example.com"}]), 1),
+    "fewer": (EMAILS[:1], 0),
+}
+
+
+@pytest.mark.parametrize("case", EXPECTED)
+def test_expected_leads(
+    case: str, sandbox: Sandbox, connect: Connect, tmp_path: Path, logs: Logs, sleeps: list[Any]
+):
+    expected, missing = EXPECTED[case]
+    connect(sandbox)
+    operator = MachFiveExportListOperator(
+        task_id="export",
+        list_id=bought(sandbox),
+        export_to=str(tmp_path / "emails.csv"),
+        expected_leads=expected,
+        on_missing_leads="warn",
+    )
+    run = Run(operator)
+    run()
+    assert run.xcoms["machfive_export"]["missing"] == missing
+    assert (f"lacks {missing} of the" in logs.text) == bool(missing)
+    assert leaks(PERSONAL, logs.text) == []
+
+
+def test_expected_leads_from_a_file(sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any]):
+    connect(sandbox)
+    leads = tmp_path / "leads.csv"
+    leads.write_text("Email\n" + "\n".join([*EMAILS, "x@example.com"]))
+    operator = MachFiveExportListOperator(
+        task_id="export", list_id=bought(sandbox), export_to=str(tmp_path / "out.csv"), expected_leads=str(leads)
+    )
+    with pytest.raises(errors.IncompleteExportError, match="lacks 1 of the 4 leads"):
+        Run(operator)()
+    assert (tmp_path / "out.csv").exists()
+
+
+def test_leads_that_got_lost(sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any]):
+    """The list's own count knows nothing of them: the number that was submitted does."""
+    connect(sandbox)
+    sandbox.fault("lose_leads", count=2)
+    list_id = bought(sandbox)
+    operator = MachFiveExportListOperator(
+        task_id="export", list_id=list_id, export_to=str(tmp_path / "out.csv"), expected_leads=3
+    )
+    with pytest.raises(errors.IncompleteExportError, match="lacks 2 of the 3 leads"):
+        Run(operator)()
+
+
+def test_overwrite_false(sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any]):
+    connect(sandbox)
+    target = tmp_path / "out.csv"
+    operator = MachFiveExportListOperator(
+        task_id="export", list_id=bought(sandbox), export_to=str(target), overwrite=False
+    )
+    Run(operator)()
+    Run(operator)()  # the very same bytes
+    target.write_text("precious")
+    with pytest.raises(errors.ConfigurationError, match="exists with other content"):
+        Run(operator)()
+    assert target.read_text() == "precious"
+
+
+@MODES
+def test_timeout(deferrable: bool, slow_sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any]):
+    connect(slow_sandbox)
+    operator = MachFiveExportListOperator(
+        task_id="export",
+        list_id=bought(slow_sandbox),
+        export_to=str(tmp_path / "out.csv"),
+        deferrable=deferrable,
+        timeout=1e-6,
+    )
+    with pytest.raises(errors.WaitTimeoutError, match="is still processing"):
+        Run(operator)()
+
+
+def test_template_fields():
+    operator = MachFiveExportListOperator(
+        task_id="export", list_id="{{ params.id }}", export_to="/tmp/{{ ds }}.csv", expected_leads="{{ params.n }}"
+    )
+    operator.render_template_fields({"params": {"id": UNKNOWN_ID, "n": 3}, "ds": "2026-01-01"})
+    assert (operator.list_id, operator.export_to, operator.expected_leads) == (UNKNOWN_ID, "/tmp/2026-01-01.csv", "3")
