@@ -297,14 +297,15 @@ class Run:
             try:
                 return getattr(attempt, method)(self.context, **kwargs)
             except TaskDeferred as deferred:
-                self.triggers.append(deferred.trigger)
-                assert deferred.timeout.total_seconds() > 0
-                event = self._event_of(deferred.trigger)
-                if isinstance(event, TaskSuccessEvent):
-                    self.ended_in_triggerer = True
-                    return None
-                kwargs = {**(deferred.kwargs or {}), "event": json.loads(json.dumps(event.payload))}
-                method = deferred.method_name
+                left = deferred
+            self.triggers.append(left.trigger)
+            assert left.timeout.total_seconds() > 0
+            event = self._event_of(left.trigger)
+            if isinstance(event, TaskSuccessEvent):
+                self.ended_in_triggerer = True
+                return None
+            kwargs = {**(left.kwargs or {}), "event": json.loads(json.dumps(event.payload))}
+            method = left.method_name
 
     def _event_of(self, trigger: Any) -> TriggerEvent:
         helper = threading.Thread(target=self.between, args=(trigger,)) if self.between else None

@@ -251,7 +251,7 @@ BROKEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "plain http": ({"host": "http://machfive.example", "password": KEY}, ("plain http", "https://")),
     "key in the URL": ({"host": f"https://{KEY}@app.machfive.io", "password": KEY}, ("must not hold a user",)),
     "no URL": ({"host": "http://[", "password": KEY}, ("is not a URL",)),
-    "extra": ({"password": KEY, "extra": "namespace=prod"}, ("extra is not a JSON object",)),
+    "extra": ({"password": KEY, "extra": "[1]"}, ("extra is not a JSON object",)),
     "extra's limit": (
         {"password": KEY, "extra": {"max_concurrent_batches": "many"}},
         ("'max_concurrent_batches' must be a whole number",),
@@ -324,7 +324,9 @@ def test_the_test_leaves_no_connection_open(sandbox: Sandbox, connect: Connect):
 
 def test_a_connection_that_does_not_exist(ask: Ask, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG)
-    with pytest.raises(errors.ConfigurationError, match="'nobody_made_this' (cannot be read|does not exist)") as caught:
+    with pytest.raises(
+        errors.ConfigurationError, match=r"'nobody_made_this' (cannot be read|does not exist)"
+    ) as caught:
         ask("list_campaigns", conn_id="nobody_made_this")
     assert "type MachFive" in str(caught.value)
     assert "machfive_conn_id" in str(caught.value)

@@ -97,11 +97,7 @@ def test_not_ready_heals(deferrable: bool, sandbox: Sandbox, connect: Connect, t
     list_id = bought(sandbox)
     sandbox.fault("status", endpoint="export", times=2, status=409)
     target = tmp_path / "emails.csv"
-    Run(
-        MachFiveExportListOperator(
-            task_id="export", list_id=list_id, export_to=str(target), deferrable=deferrable
-        )
-    )()
+    Run(MachFiveExportListOperator(task_id="export", list_id=list_id, export_to=str(target), deferrable=deferrable))()
     assert len(sandbox.requests_to("export")) == 3
     assert target.exists()
 
@@ -147,9 +143,7 @@ EXPECTED: dict[str, tuple[Any, int]] = {
 
 
 @pytest.mark.parametrize("case", EXPECTED)
-def test_expected_leads(
-    case: str, sandbox: Sandbox, connect: Connect, tmp_path: Path, logs: Logs, sleeps: list[Any]
-):
+def test_expected_leads(case: str, sandbox: Sandbox, connect: Connect, tmp_path: Path, logs: Logs, sleeps: list[Any]):
     expected, missing = EXPECTED[case]
     connect(sandbox)
     operator = MachFiveExportListOperator(

@@ -103,9 +103,7 @@ def test_no_answer_and_no_list(sandbox: Sandbox, connect: Connect):
 @MODES
 def test_a_failed_list_is_bought_again_by_a_retry(deferrable: bool, slow_sandbox: Sandbox, connect: Connect):
     connect(slow_sandbox)
-    end = Run(
-        single(slow_sandbox, deferrable=True), between=lambda trigger: slow_sandbox.fail(trigger.list_ids[0])
-    )
+    end = Run(single(slow_sandbox, deferrable=True), between=lambda trigger: slow_sandbox.fail(trigger.list_ids[0]))
     with pytest.raises(errors.BatchFailedError, match="a retry buys it again"):
         end()
     if deferrable:
@@ -140,7 +138,7 @@ def test_the_newer_generation(deferrable: bool, connect: Connect):
         connect(sandbox)
         answer = Run(single(sandbox, deferrable=deferrable, email_signature="Best"))()
         assert len(answer["sequence"]) == 2
-        with pytest.raises(errors.BadRequestError, match="Exactly one of options.email_signature"):
+        with pytest.raises(errors.BadRequestError, match=r"Exactly one of options\.email_signature"):
             Run(single(sandbox, deferrable=deferrable), run_id="manual__2")()
 
 

@@ -1,0 +1,192 @@
+"""Each operator and the sensor in a real DAG run, in both modes: ``dag.test()`` in a process of its own.
+
+A process of its own, because Airflow reads its settings once; what it prints is checked like a person would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machfive_provider.sandbox import Sandbox, SandboxSettings
+
+REPOSITORY = Path(__file__).parent.parent
+DAGS = '''
+"""The DAGs of this test, one for each operator and mode."""
+
+import os
+
+import pendulum
+from airflow.sdk import DAG, task
+
+from machfive_provider.operators.export import MachFiveExportListOperator
+from machfive_provider.operators.generate import MachFiveGenerateBatchOperator, MachFiveGenerateOperator
+from machfive_provider.sensors.lead_list import MachFiveListSensor
+
+RESULTS = os.environ["MACHFIVE_RESULTS"]
+LEADS = [{"email": "dana.reyes@example.com", "name": "Dana Reyes"}, {"email": "li.wei@example.org"}]
+COMMON = {"campaign_name": "{{ params.campaign }}"}
+
+
+def dag(name):
+    return DAG(
+        name,
+        schedule=None,
+        start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+        params={"campaign": os.environ["MACHFIVE_CAMPAIGN"]},
+    )
+
+
+for mode, deferrable in (("worker", False), ("deferrable", True)):
+    fast = {"deferrable": deferrable, "poll_interval": 1}
+    with dag(f"batch_{mode}") as each:
+        MachFiveGenerateBatchOperator(
+            task_id="write", leads=LEADS, export_to=f"{RESULTS}/{mode}-{{{{ ds }}}}.jsonl", **COMMON, **fast
+        )
+    globals()[f"batch_{mode}"] = each
+
+    with dag(f"single_{mode}") as each:
+        written = MachFiveGenerateOperator(task_id="write", lead=LEADS[0], **COMMON, **fast)
+
+        @task
+        def count(result):
+            return len(result["sequence"])
+
+        count(written.output)
+    globals()[f"single_{mode}"] = each
+
+    with dag(f"chain_{mode}") as each:
+        submit = MachFiveGenerateBatchOperator(task_id="submit", leads=LEADS, wait_for_completion=False, **COMMON)
+        wait = MachFiveListSensor(task_id="wait", list_id=submit.output, deferrable=deferrable, poke_interval=1)
+        export = MachFiveExportListOperator(
+            task_id="export", list_id=submit.output, export_to=f"{RESULTS}/{mode}.csv", expected_leads=2, **fast
+        )
+        wait >> export
+    globals()[f"chain_{mode}"] = each
+
+with dag("mapped") as mapped:
+
+    @task
+    def shards():
+        return [LEADS[:1], LEADS[1:]]
+
+    MachFiveGenerateBatchOperator.partial(task_id="write", deferrable=True, poll_interval=1, **COMMON).expand(
+        leads=shards()
+    )
+
+with dag("refused") as refused:
+    MachFiveGenerateBatchOperator(task_id="write", leads=LEADS, retries=3, deferrable=True, **COMMON)
+'''
+RUNNER = """
+import json, sys
+from airflow.configuration import conf
+sys.path.insert(0, conf.get("core", "dags_folder"))
+import machfive_dags
+results = {}
+for name in sys.argv[2:]:
+    run = getattr(machfive_dags, name).test()
+    results[name] = {
+        "state": str(run.state),
+        "tasks": {f"{ti.task_id}{ti.map_index if ti.map_index >= 0 else ''}": str(ti.state)
+                  for ti in run.get_task_instances()},
+        "tries": {ti.task_id: ti.try_number for ti in run.get_task_instances()},
+    }
+open(sys.argv[1], "w").write(json.dumps(results))
+"""
+NAMES = [f"{kind}_{mode}" for kind in ("batch", "single", "chain") for mode in ("worker", "deferrable")]
+
+
+class Outcome:
+    """What the runs left behind."""
+
+    def __init__(self, sandbox: Sandbox, results: dict[str, Any], folder: Path, output: str) -> None:
+        self.sandbox, self.results, self.folder, self.output = sandbox, results, folder, output
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+    """Migrate a database and run all DAGs once."""
+    home = tmp_path_factory.mktemp("airflow")
+    (home / "dags").mkdir()
+    (home / "results").mkdir()
+    (home / "dags" / "machfive_dags.py").write_text(DAGS)
+    (home / "run.py").write_text(RUNNER)
+    settings = SandboxSettings(processing_seconds=0.4, concurrency=100)
+    with Sandbox(settings) as sandbox:
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")},
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+            "AIRFLOW_CONN_MACHFIVE_DEFAULT": json.dumps(
+                {"conn_type": "machfive", "host": sandbox.base_url, "password": sandbox.api_key}
+            ),
+            "MACHFIVE_CAMPAIGN": sandbox.workspaces[0].campaigns[0].name,
+            "MACHFIVE_RESULTS": str(home / "results"),
+        }
+
+        def python(*arguments: str) -> str:
+            done = subprocess.run(
+                [sys.executable, *arguments], env=environment, cwd=home, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+            return done.stdout + done.stderr
+
+        python("-m", "airflow", "db", "migrate")
+        output = python("run.py", "results.json", *NAMES, "mapped")
+        results = json.loads((home / "results.json").read_text())
+        sandbox.workspaces[0].credits = 0
+        output += python("run.py", "refused.json", "refused")
+        results |= json.loads((home / "refused.json").read_text())
+        yield Outcome(sandbox, results, home / "results", output)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "mapped"])
+def test_the_run_succeeds(outcome: Outcome, name: str):
+    assert outcome.results[name]["state"] == "success"
+    assert set(outcome.results[name]["tasks"].values()) == {"success"}
+
+
+def test_a_mapped_task_runs_once_for_each_shard(outcome: Outcome):
+    assert {"write0", "write1"} <= set(outcome.results["mapped"]["tasks"])
+
+
+@pytest.mark.parametrize("mode", ["worker", "deferrable"])
+def test_the_files_are_there(outcome: Outcome, mode: str):
+    (lines,) = outcome.folder.glob(f"{mode}-*.jsonl")
+    assert [json.loads(line)["email"] for line in lines.read_text().splitlines()] == [
+        "dana.reyes@example.com",
+        "li.wei@example.org",
+    ]
+    assert "li.wei@example.org" in (outcome.folder / f"{mode}.csv").read_text()
+
+
+def test_every_purchase_is_made_once(outcome: Outcome):
+    names = [purchase.list_name for purchase in outcome.sandbox.purchases]
+    assert len(names) == len(set(names)) == len(NAMES) + 2
+    sent = [request for request in outcome.sandbox.requests if request.method == "POST"]
+    assert len(sent) == len(names) + 1  # the refused one
+
+
+def test_a_refusal_takes_one_try_of_four(outcome: Outcome):
+    assert outcome.results["refused"]["state"] == "failed"
+    assert outcome.results["refused"]["tries"] == {"write": 1}
+    assert "You have 0 credits remaining" in outcome.output
+
+
+def test_deferral_happened(outcome: Outcome):
+    assert "in the triggerer; this worker is free" in outcome.output
+
+
+def test_nobody_is_in_the_log(outcome: Outcome):
+    said = [line for line in outcome.output.splitlines() if "machfive_provider" in line]
+    assert said
+    assert not [line for line in said if "Dana" in line or "dana.reyes" in line or "li.wei" in line]

@@ -1,0 +1,213 @@
+"""The trigger that waits for lists: what it sends, logs and yields."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.triggers.base import TaskSuccessEvent
+
+from machfive_provider import errors
+from machfive_provider.api.models import Lead, LeadList
+from machfive_provider.hooks.machfive import MachFiveHook
+from machfive_provider.sandbox import Sandbox
+from machfive_provider.triggers import events
+from machfive_provider.triggers.lead_list import MachFiveListTrigger
+from tests.support import UNKNOWN_ID, Logs, assert_plain, events_of
+
+Connect = Callable[..., None]
+
+
+def bought(sandbox: Sandbox, count: int = 1) -> list[str]:
+    """Buy lists, as a worker would have."""
+    with MachFiveHook() as hook:
+        return [hook.generate_batch(sandbox.campaign_id, [Lead("a@example.com")]).list_id for _ in range(count)]
+
+
+def waiting_for(*list_ids: str, **arguments: Any) -> MachFiveListTrigger:
+    """Make a trigger that looks all the time."""
+    now = time.time()
+    known = {"machfive_conn_id": "machfive_default", "poll_interval": 0.01, "started_at": now, "deadline": now + 60}
+    return MachFiveListTrigger(list_ids=list(list_ids), **{**known, **arguments})
+
+
+async def outcome(trigger: MachFiveListTrigger, *steps: Callable[[], Any]) -> Any:
+    """Run a trigger beside steps that may block; return its one event's payload, or its class if it ends the task."""
+    run = asyncio.create_task(events_of(trigger))
+    for step in steps:
+        await asyncio.to_thread(step)
+    (event,) = await run
+    return TaskSuccessEvent if isinstance(event, TaskSuccessEvent) else event.payload
+
+
+def after(sandbox: Sandbox, looks: int) -> Callable[[], None]:
+    """Return a step that waits for so many looks."""
+    return lambda: sandbox.wait_for_requests("list", looks)
+
+
+def error_in(payload: Any) -> errors.MachFiveError:
+    """Return the error that a worker would raise for an event."""
+    with pytest.raises(errors.MachFiveError) as caught:
+        events.read(json.loads(json.dumps(payload)), "ended")
+    return caught.value
+
+
+async def test_completed(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    (list_id,) = bought(slow_sandbox)
+    trigger = waiting_for(list_id)
+    payload = await outcome(trigger, after(slow_sandbox, 3), lambda: slow_sandbox.complete(list_id))
+    found = events.read(json.loads(json.dumps(payload)), "ended")
+    (ended,) = (LeadList.from_json(each) for each in found["lists"])
+    assert (ended.id, ended.leads_count, ended.is_completed) == (list_id, 1, True)
+    assert (found["started_at"], found["deadline"]) == (trigger.started_at, trigger.deadline)
+    assert {request.method for request in slow_sandbox.requests[1:]} == {"GET"}
+
+
+async def test_several_lists(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    lists = bought(slow_sandbox, 3)
+    payload = await outcome(waiting_for(*lists), *(lambda each=each: slow_sandbox.complete(each) for each in lists))
+    assert [each["id"] for each in payload["lists"]] == lists
+
+
+@pytest.mark.parametrize("how", ["complete", "fail"])
+async def test_ending_the_task_from_here(how: str, slow_sandbox: Sandbox, connect: Connect):
+    """A success can end in the triggerer; a failure cannot, for want of a final state there."""
+    connect(slow_sandbox)
+    first, second = bought(slow_sandbox, 2)
+    slow_sandbox.complete(first)
+    payload = await outcome(waiting_for(first, second, ends_task=True), lambda: getattr(slow_sandbox, how)(second))
+    if how == "complete":
+        assert payload is TaskSuccessEvent
+    else:
+        assert [each["processing_status"] for each in payload["lists"]] == ["failed"]
+
+
+async def test_the_first_failure_ends_the_wait(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    first, second = bought(slow_sandbox, 2)
+    payload = await outcome(waiting_for(first, second), lambda: slow_sandbox.fail(second))
+    assert [each["id"] for each in payload["lists"]] == [second]
+
+
+@pytest.mark.parametrize("fault", ["status", "html", "reset", "garbage", "truncate"])
+async def test_trouble_heals(fault: str, slow_sandbox: Sandbox, connect: Connect, logs: Logs):
+    connect(slow_sandbox)
+    (list_id,) = bought(slow_sandbox)
+    slow_sandbox.fault(fault, endpoint="list", times=3, after=1, **({"status": 500} if fault == "status" else {}))
+    payload = await outcome(waiting_for(list_id), after(slow_sandbox, 6), lambda: slow_sandbox.complete(list_id))
+    assert payload["status"] == "ended"
+    assert f"Look 3 in a row at list {list_id} failed" in logs.text
+    assert f"List {list_id} can be seen again: processing" in logs.text
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(403, errors.ForbiddenError), (404, errors.NotFoundError), (400, errors.BadRequestError)]
+)
+async def test_a_permanent_error_travels_as_an_event(
+    status: int, error: type[errors.MachFiveError], slow_sandbox: Sandbox, connect: Connect
+):
+    connect(slow_sandbox)
+    (list_id,) = bought(slow_sandbox)
+    slow_sandbox.fault("status", endpoint="list", status=status, request_id="req_7", detail=[1], message="Not you.")
+    raised = error_in(await outcome(waiting_for(list_id)))
+    assert type(raised) is error
+    assert (raised.status_code, raised.request_id, raised.detail, raised.message) == (status, "req_7", [1], "Not you.")
+    assert raised.occurred_at.timezone_name == "UTC"
+    assert len(slow_sandbox.requests_to("list")) == 1
+
+
+async def test_a_404_right_after_our_submission_is_no_news(slow_sandbox: Sandbox, connect: Connect, logs: Logs):
+    connect(slow_sandbox)
+    (list_id,) = bought(slow_sandbox)
+    slow_sandbox.fault("status", endpoint="list", times=3, status=404)
+    payload = await outcome(
+        waiting_for(list_id, submitted_at=time.time()),
+        after(slow_sandbox, 4),
+        lambda: slow_sandbox.complete(list_id),
+    )
+    assert payload["status"] == "ended"
+    assert logs.count("is not visible yet") == 1
+
+
+async def test_a_404_later_is_permanent(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    payload = await outcome(waiting_for(UNKNOWN_ID, submitted_at=time.time() - 121))
+    assert isinstance(error_in(payload), errors.NotFoundError)
+
+
+async def test_the_deadline_comes_after_at_least_one_look(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    (list_id,) = bought(slow_sandbox)
+    payload = await outcome(waiting_for(list_id, deadline=time.time() - 5))
+    assert isinstance(error_in(payload), errors.WaitTimeoutError)
+    assert len(slow_sandbox.requests_to("list")) == 1
+    slow_sandbox.complete(list_id)
+    assert (await outcome(waiting_for(list_id, deadline=time.time() - 5)))["status"] == "ended"
+
+
+async def test_an_unknown_status_is_waited_on(slow_sandbox: Sandbox, connect: Connect, logs: Logs):
+    connect(slow_sandbox)
+    (list_id,) = bought(slow_sandbox)
+    slow_sandbox.set_status(list_id, "researching")
+    payload = await outcome(waiting_for(list_id), after(slow_sandbox, 4), lambda: slow_sandbox.complete(list_id))
+    assert payload["status"] == "ended"
+    assert logs.count("That status is not one this provider knows") == 1
+
+
+async def test_the_log_tells_changes_and_not_looks(slow_sandbox: Sandbox, connect: Connect, logs: Logs):
+    connect(slow_sandbox)
+    (list_id,) = bought(slow_sandbox)
+    slow_sandbox.set_status(list_id, "pending")
+    await outcome(
+        waiting_for(list_id),
+        after(slow_sandbox, 5),
+        lambda: slow_sandbox.set_status(list_id, "processing"),
+        lambda: slow_sandbox.wait_for_requests("list", len(slow_sandbox.requests_to("list")) + 5),
+        lambda: slow_sandbox.complete(list_id),
+    )
+    assert len(slow_sandbox.requests_to("list")) >= 10
+    assert logs.count(f"List {list_id} is pending") == 1
+    assert logs.count(f"List {list_id} is processing (was pending)") == 1
+    assert slow_sandbox.api_key not in logs.text
+
+
+async def test_the_first_look_waits_for_its_time(sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    (list_id,) = bought(sandbox)
+    run = asyncio.create_task(events_of(waiting_for(list_id, first_look_at=time.time() + 3600)))
+    other = await outcome(waiting_for(list_id))  # the same poller, which would have looked twice
+    assert other["status"] == "ended"
+    assert len(sandbox.requests_to("list")) == 1
+    run.cancel()
+    await asyncio.gather(run, return_exceptions=True)
+    assert run.cancelled()
+
+
+async def test_a_connection_that_is_not_there_is_a_configuration_error(sandbox: Sandbox):
+    payload = await outcome(waiting_for(UNKNOWN_ID, machfive_conn_id="nobody_made_this"))
+    assert isinstance(error_in(payload), errors.ConfigurationError)
+
+
+@pytest.mark.parametrize("submitted_at", [None, 12.5])
+def test_serialise(submitted_at: float | None):
+    trigger = waiting_for(UNKNOWN_ID, submitted_at=submitted_at, first_look_at=7.0, ends_task=True)
+    path, kwargs = trigger.serialize()
+    assert path == "machfive_provider.triggers.lead_list.MachFiveListTrigger"
+    for value in kwargs.values():
+        assert_plain(value)
+    again = MachFiveListTrigger(**json.loads(json.dumps(kwargs)))
+    assert again.serialize() == (path, kwargs)
+    assert kwargs["submitted_at"] == submitted_at
+
+
+async def test_on_kill_only_talks(sandbox: Sandbox, logs: Logs):
+    await waiting_for(UNKNOWN_ID).on_kill()
+    for part in ("may have been ended", "no cancel", UNKNOWN_ID, "without paying again"):
+        assert part in logs.text
+    assert sandbox.requests == []
