@@ -191,7 +191,7 @@ CONNECTIONS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "without key": ({"password": ""}, ("no API key", "password field")),
     "plain http": ({"host": "http://machfive.example"}, ("plain http",)),
     "host no URL": ({"host": "ftp://machfive.example"}, ("host", "https://")),
-    "bad extra": ({"extra": "[1]"}, ("extra is not a JSON object",)),
+    "bad extra": ({"extra": {"namespace": 5}}, ("extra 'namespace' must be a text",)),
 }
 
 

@@ -103,6 +103,37 @@ def test_not_ready_heals(deferrable: bool, sandbox: Sandbox, connect: Connect, t
 
 
 @MODES
+def test_a_first_look_that_fails_is_taken_again(
+    deferrable: bool, sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any], logs: Logs
+):
+    connect(sandbox)
+    list_id = bought(sandbox)
+    sandbox.fault("status", endpoint="list", times=5, status=500, headers={"Retry-After": "0"})
+    operator = MachFiveExportListOperator(
+        task_id="export", list_id=list_id, export_to=str(tmp_path / "emails.csv"), deferrable=deferrable
+    )
+    Run(operator)()
+    assert "The first look at list" in logs.text
+    assert len(sandbox.requests_to("list")) == 6
+
+
+@MODES
+def test_not_ready_for_too_long(
+    deferrable: bool, sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any]
+):
+    """It is said as it is, once there is no time for another look."""
+    connect(sandbox)
+    list_id = bought(sandbox)
+    sandbox.fault("status", endpoint="export", times=None, status=409)
+    operator = MachFiveExportListOperator(
+        task_id="export", list_id=list_id, export_to=str(tmp_path / "out"), deferrable=deferrable, timeout=10
+    )
+    with pytest.raises(errors.NotReadyError):
+        Run(operator)()
+    assert list(tmp_path.iterdir()) == []
+
+
+@MODES
 def test_a_failed_list(deferrable: bool, slow_sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any]):
     connect(slow_sandbox)
     list_id = bought(slow_sandbox)

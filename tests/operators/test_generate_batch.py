@@ -16,6 +16,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
 from machfive_provider import errors
+from machfive_provider.hooks.machfive import MachFiveHook
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
 from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.sandbox import Sandbox, SandboxSettings
@@ -309,6 +310,25 @@ def test_missing_leads(
     assert leaks(PERSONAL, logs.text) == []
 
 
+def test_leads_that_change_meanwhile_are_counted(slow_sandbox: Sandbox, connect: Connect, tmp_path: Path, logs: Logs):
+    """The file is another one when the task resumes: the number that was bought still holds."""
+    connect(slow_sandbox)
+    leads = tmp_path / "leads.jsonl"
+    leads.write_text("\n".join(map(json.dumps, LEADS)))
+    target = tmp_path / "emails.jsonl"
+
+    def end(trigger: MachFiveListTrigger) -> None:
+        leads.write_text(json.dumps({"email": "somebody.else@example.com"}))
+        slow_sandbox.complete(trigger.list_ids[0])
+
+    slow_sandbox.fault("lose_leads")
+    run = Run(batch(slow_sandbox, leads_path=str(leads), export_to=str(target), deferrable=True), between=end)
+    with pytest.raises(errors.IncompleteExportError, match="lacks 1 of the 3 leads"):
+        run()
+    assert "they are counted, not compared" in logs.text
+    assert len(slow_sandbox.purchases) == 1
+
+
 def test_an_existing_destination_is_refused_before_anything_is_bought(
     sandbox: Sandbox, connect: Connect, tmp_path: Path
 ):
@@ -454,6 +474,29 @@ def test_not_accepted_and_no_answer_either(ending: str, sandbox: Sandbox, connec
     assert caught.value.endpoint == "POST /api/v1/campaigns/{campaign_id}/generate-batch"
     assert sandbox.purchases == []
     assert len(sandbox.requests_to("generate-batch")) == 1
+
+
+def test_a_look_that_fails_after_an_ambiguity_leaves_it_open(sandbox: Sandbox, connect: Connect):
+    """The list is there and cannot be seen: the next try finds it."""
+    connect(sandbox)
+    sandbox.fault("reset", endpoint="generate-batch", accepted=True)
+    sandbox.fault("status", endpoint="lists", times=5, after=1, status=500, headers={"Retry-After": "0"})
+    operator = batch(sandbox)
+    with pytest.raises(errors.AmbiguousSubmissionError):
+        Run(operator)()
+    assert Run(operator)() == sandbox.purchases[0].list_id
+    assert len(sandbox.purchases) == 1
+
+
+def test_a_double_purchase_is_reported(sandbox: Sandbox, connect: Connect, logs: Logs):
+    """Somebody bought it twice, by hand say: the oldest is used and the other one named."""
+    connect(sandbox)
+    operator = batch(sandbox)
+    first = Run(operator)()
+    with MachFiveHook() as hook:
+        again = hook.generate_batch(sandbox.campaign_id, LEADS, {"list_name": sandbox.purchases[0].list_name})
+    assert Run(operator)() == first
+    assert f"bought more than once; not used: {again.list_id}" in logs.text
 
 
 def test_the_support_desk_gets_its_facts(sandbox: Sandbox, connect: Connect):

@@ -274,6 +274,12 @@ def test_an_unknown_event_is_no_success(event: Any):
         operator.resume(task_context(operator), event)
 
 
+def test_dag_test_resumes_with_the_state_alone():
+    """Where the triggerer would have ended the task, dag.test() resumes it."""
+    operator = sensor(UNKNOWN_ID, deferrable=True)
+    assert operator.resume(task_context(operator), "success") is None
+
+
 def test_the_deferral_outlives_our_own_deadline(slow_sandbox: Sandbox, connect: Connect):
     from airflow.providers.common.compat.sdk import TaskDeferred
 
