@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import logging
+import re
 import socketserver
 import threading
 from collections.abc import Callable, Iterator
@@ -182,7 +183,7 @@ def open_client(
 
 
 class RawServer(socketserver.ThreadingTCPServer):
-    """Answers each connection's first request with the bytes given, and closes; ``heads`` are what it was asked."""
+    """Answers each request with the bytes given; ``heads`` is what it was asked, over so many ``connections``."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -190,6 +191,7 @@ class RawServer(socketserver.ThreadingTCPServer):
     def __init__(self, answer: bytes | Callable[[Callable[[bytes], Any]], None]) -> None:
         self.answer = answer
         self.heads: list[bytes] = []
+        self.connections = 0
         super().__init__(("127.0.0.1", 0), _RawHandler)
 
     @property
@@ -200,21 +202,21 @@ class RawServer(socketserver.ThreadingTCPServer):
         """Keep quiet: clients that hang up are what these tests are about."""
 
 
-class _RawHandler(socketserver.BaseRequestHandler):
+class _RawHandler(socketserver.StreamRequestHandler):
     server: RawServer
 
     def handle(self) -> None:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            received = self.request.recv(65536)
-            if not received:
+        self.server.connections += 1
+        while head := b"".join(iter(self.rfile.readline, b"\r\n")) if self.rfile.peek(1) else b"":
+            length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
+            self.rfile.read(int(length[1]) if length else 0)
+            self.server.heads.append(head)
+            if callable(self.server.answer):
+                self.server.answer(self.request.sendall)
                 return
-            head += received
-        self.server.heads.append(head)
-        if callable(self.server.answer):
-            self.server.answer(self.request.sendall)
-        else:
             self.request.sendall(self.server.answer)
+            if b"Connection: close" in self.server.answer:
+                return
 
 
 @contextmanager
@@ -330,9 +332,18 @@ def hurried(trigger: Any) -> Any:
     return type(trigger)(**{**kwargs, "poll_interval": 0.01})
 
 
-async def events_of(trigger: Any) -> list[TriggerEvent]:
-    """Run a trigger to its end."""
-    return [event async for event in trigger.run()]
+async def events_of(trigger: Any, patience: float = 30.0) -> list[TriggerEvent]:
+    """Run a trigger to its end; a test that has gone wrong fails instead of waiting for ever."""
+    async with asyncio.timeout(patience):
+        return [event async for event in trigger.run()]
+
+
+class Pauses(list[float]):
+    """Takes the place of ``sleep``: notes pauses instead of making them, and ends a loop that has no end."""
+
+    def __call__(self, seconds: float) -> None:
+        self.append(seconds)
+        assert len(self) < 1000, "it waits for ever"
 
 
 def assert_plain(value: Any) -> None:

@@ -16,7 +16,7 @@ from machfive_provider.api.models import Lead
 from machfive_provider.api.retries import RetryPolicy
 from machfive_provider.api.settings import ClientSettings
 from machfive_provider.sandbox import Sandbox
-from tests.support import WORLDS, http, open_client, raw_server
+from tests.support import UNKNOWN_ID, WORLDS, http, open_client, raw_server
 
 LEAD = Lead("dana.reyes@example.com", name="Dana Reyes")
 pytestmark = pytest.mark.parametrize("world", WORLDS)
@@ -137,32 +137,23 @@ def test_pauses_grow_and_are_capped(world: str, sandbox: Sandbox):
 # --- connections
 
 
-def test_reads_share_a_connection_and_purchases_never_do(world: str, sandbox: Sandbox):
+KEPT = {
+    "reads": (protocol.list_campaigns(), b'{"campaigns": []}', 1),
+    "batches": (protocol.generate_batch(UNKNOWN_ID, [LEAD]), b'{"list_id": "1"}', 3),
+    "single leads": (protocol.generate(UNKNOWN_ID, LEAD), b'{"list_id": "1", "sequence": []}', 3),
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_reads_share_a_connection_and_purchases_never_do(world: str, what: str):
     """A kept connection that the server has just closed would make a purchase end ambiguously."""
-    opened = sandbox.open_connections
-    with open_client(world, sandbox.base_url, sandbox.api_key) as client:
-        for _ in range(3):
-            client.send(protocol.list_campaigns())
-            client.send(protocol.generate_batch(sandbox.campaign_id, [LEAD]))
-            client.send(protocol.generate(sandbox.campaign_id, LEAD))
-        sandbox.wait_until(lambda: sandbox.open_connections == opened + 1)
-        reads = {request.headers["connection"] for request in sandbox.requests if request.method == "GET"}
-        posts = {request.headers["connection"] for request in sandbox.requests if request.method == "POST"}
-    assert reads == {"keep-alive"}
-    assert len(sandbox.requests_to("generate-batch")) == 3
-    assert posts
-    sandbox.wait_until(lambda: sandbox.open_connections == opened)
-
-
-def test_each_purchase_has_a_connection_of_its_own(world: str, sandbox: Sandbox):
-    """Counted where connections are made: a server that takes one request from each."""
-    body = json.dumps({"list_id": "0f0f0f0f-0000-4000-8000-000000000000"}).encode()
-    answer = http(body).replace(b"Connection: close", b"Connection: keep-alive")
-    with raw_server(answer) as server:
+    call, body, connections = KEPT[what]
+    with raw_server(http(body).replace(b"Connection: close", b"Connection: keep-alive")) as server:
         with open_client(world, server.base_url) as client:
             for _ in range(3):
-                client.send(protocol.generate_batch(sandbox.campaign_id, [LEAD]))
+                client.send(call)
         assert len(server.heads) == 3
+        assert server.connections == connections
 
 
 def test_nothing_stays_open_after_close(world: str, sandbox: Sandbox):

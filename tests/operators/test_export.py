@@ -17,7 +17,7 @@ from machfive_provider.operators.export import MachFiveExportListOperator
 from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.triggers.lead_list import MachFiveListTrigger
-from tests.support import LEADS, PERSONAL, UNKNOWN_ID, Logs, Run, leaks
+from tests.support import LEADS, PERSONAL, UNKNOWN_ID, Logs, Pauses, Run, leaks
 
 Connect = Callable[..., None]
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
@@ -28,8 +28,10 @@ EMAILS = [lead["email"] for lead in LEADS]
 def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Collect pauses instead of making them; a function among them is called at its turn."""
     script: list[Any] = []
+    pauses = Pauses()
 
     def sleep(seconds: float) -> None:
+        pauses(seconds)
         if script:
             script.pop(0)()
 

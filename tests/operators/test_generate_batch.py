@@ -22,7 +22,7 @@ from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
 from machfive_provider.triggers.lead_list import MachFiveListTrigger
-from tests.support import LEADS, PERSONAL, Logs, Run, assert_plain, leaks, task_context
+from tests.support import LEADS, PERSONAL, Logs, Pauses, Run, assert_plain, leaks, task_context
 
 Connect = Callable[..., None]
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
@@ -33,9 +33,9 @@ EMAILS = [lead["email"] for lead in LEADS]
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Let no worker sleep; return how long it would have."""
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
-    monkeypatch.setattr("machfive_provider.polling.wait_for_list.__defaults__", (slept.append, time.time))
+    slept = Pauses()
+    monkeypatch.setattr(time, "sleep", slept)
+    monkeypatch.setattr("machfive_provider.polling.wait_for_list.__defaults__", (slept, time.time))
     return slept
 
 

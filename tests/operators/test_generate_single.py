@@ -14,7 +14,7 @@ from machfive_provider import errors
 from machfive_provider.operators.generate import MachFiveGenerateOperator
 from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.sandbox import Sandbox, SandboxSettings
-from tests.support import LEADS, PERSONAL, Logs, Run, leaks
+from tests.support import LEADS, PERSONAL, Logs, Pauses, Run, leaks
 
 Connect = Callable[..., None]
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
@@ -22,8 +22,8 @@ MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "def
 
 @pytest.fixture(autouse=True)
 def _no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.setattr("machfive_provider.polling.wait_for_list.__defaults__", (lambda _: None, time.time))
+    monkeypatch.setattr(time, "sleep", Pauses())
+    monkeypatch.setattr("machfive_provider.polling.wait_for_list.__defaults__", (Pauses(), time.time))
 
 
 def single(sandbox: Sandbox, **arguments: Any) -> MachFiveGenerateOperator:

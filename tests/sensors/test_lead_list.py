@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from machfive_provider.api.models import Lead
 from machfive_provider.hooks.machfive import MachFiveHook
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.sensors.lead_list import MachFiveListSensor
-from tests.support import UNKNOWN_ID, Logs, Run, assert_plain, leaks, task_context
+from tests.support import UNKNOWN_ID, Logs, Pauses, Run, assert_plain, leaks, task_context
 
 Connect = Callable[..., None]
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferrable"])
@@ -27,9 +28,11 @@ MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "defer
 def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Any]]:
     """Collect pauses instead of making them; what the list holds is called, one at each pause."""
     script: list[Callable[[], Any]] = []
+    pauses = Pauses()
 
     def sleep(seconds: float) -> None:
         assert seconds > 0
+        pauses(seconds)
         if script:
             script.pop(0)()
 
@@ -81,13 +84,31 @@ def test_poke(slow_sandbox: Sandbox, connect: Connect, sleeps: list[Any], logs: 
     assert logs.count(f"List {list_id} is processing") == 1
 
 
-def test_reschedule(slow_sandbox: Sandbox, connect: Connect):
-    """Between pokes the task is gone: each poke is a look by a fresh operator."""
+def test_reschedule(slow_sandbox: Sandbox, connect: Connect, logs: Logs):
+    """Between pokes the task is gone: each poke is a look by a fresh operator, and only the first has news."""
     connect(slow_sandbox)
     (list_id,) = bought(slow_sandbox)
-    assert sensor(list_id, mode="reschedule", deferrable=False).poke(None) is False
+    first_poke: list[datetime] = []
+
+    def poke() -> bool:
+        ti = SimpleNamespace(get_first_reschedule_date=lambda context: first_poke[0] if first_poke else None)
+        return sensor(list_id, mode="reschedule", deferrable=False, timeout=60).poke({"ti": ti})
+
+    assert poke() is False
+    first_poke.append(datetime.now(UTC))
+    assert poke() is False
+    assert logs.count(f"List {list_id} is processing") == 1
     slow_sandbox.complete(list_id)
-    assert sensor(list_id, mode="reschedule", deferrable=False).poke(None) is True
+    assert poke() is True
+
+
+def test_reschedule_counts_from_the_first_poke(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    (list_id,) = bought(slow_sandbox)
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    ti = SimpleNamespace(get_first_reschedule_date=lambda context: an_hour_ago)
+    with pytest.raises(errors.SensorTimeoutError, match="1 h after the wait began"):
+        sensor(list_id, mode="reschedule", deferrable=False, timeout=60).poke({"ti": ti})
 
 
 @pytest.mark.parametrize("several", [list, tuple])

@@ -40,4 +40,4 @@ def report_export(
     if warning:
         log.warning("%s", warning)
     elif known is not None and not missing:
-        log.info("Nothing is missing: it holds all of the %s expected.", counted(known, "lead"))
+        log.info("Nothing is missing: %s expected, all delivered.", counted(known, "lead"))

@@ -63,6 +63,8 @@ class MachFiveListSensor(BaseSensorOperator):
         self.machfive_conn_id = machfive_conn_id
         self._progress: dict[str, Progress] = {}
         self._completed: set[str] = set()
+        self._started_at: float | None = None
+        self._quiet = False
 
     def execute(self, context: Context) -> Any:
         """Wait on this worker, or in the triggerer."""
@@ -80,10 +82,20 @@ class MachFiveListSensor(BaseSensorOperator):
             self._fail(error)
         return self._defer(started_at, deadline)
 
-    def poke(self, context: Context) -> bool:  # noqa: ARG002 - Airflow's signature
+    def poke(self, context: Context) -> bool:
         """Look once at each list that has not completed yet."""
-        now = time.time()
-        return self._look_at_all(now, now + self.timeout)
+        started_at = self._first_poke(context) or time.time()
+        return self._look_at_all(started_at, started_at + self.timeout)
+
+    def _first_poke(self, context: Context) -> float | None:
+        """Return when this attempt began, epoch seconds; rescheduled, Airflow remembers it and not this object."""
+        if self.reschedule:
+            first = context["ti"].get_first_reschedule_date(context)
+            # Each look is a process of its own and knows no earlier status: only the first has news to tell.
+            self._quiet = first is not None
+            return first.timestamp() if first else None
+        self._started_at = self._started_at or time.time()
+        return self._started_at
 
     def resume(self, context: Context, event: Any = None) -> None:  # noqa: ARG002 - Airflow's signature
         """Come back from the triggerer: raise what it found wrong."""
@@ -96,10 +108,8 @@ class MachFiveListSensor(BaseSensorOperator):
         try:
             for each in events.read(event, "ended")["lists"]:
                 _check(LeadList.from_json(each))
-        except errors.WaitTimeoutError as error:
-            self._fail(_final(error))
         except errors.MachFiveError as error:
-            self._fail(error)
+            self._fail(_final(error))
         self.log.info("All lists have completed.")
 
     def on_kill(self) -> None:
@@ -145,10 +155,10 @@ class MachFiveListSensor(BaseSensorOperator):
                         _check(lead_list)
                         self._completed.add(list_id)
                     case GiveUp(reason):
-                        raise reason
+                        raise _final(reason)
                     case Wait(_, progress, notice):
                         self._progress[list_id] = progress
-                        if notice:
+                        if notice and not self._quiet:
                             self.log.info("%s", notice)
         return not self._waiting()
 
@@ -193,5 +203,8 @@ def _check(lead_list: LeadList) -> None:
         raise errors.ListFailedError(f"list {lead_list.id} ended failed on MachFive's side")
 
 
-def _final(error: errors.WaitTimeoutError) -> errors.SensorTimeoutError:
-    return errors.SensorTimeoutError(error.message, occurred_at=error.occurred_at)
+def _final(error: errors.MachFiveError) -> errors.MachFiveError:
+    """Make a passed deadline the sensor's timeout, which no retry follows; leave other errors as they are."""
+    if isinstance(error, errors.WaitTimeoutError):
+        return errors.SensorTimeoutError(error.message, occurred_at=error.occurred_at)
+    return error
