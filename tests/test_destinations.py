@@ -278,3 +278,8 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigurationError, match="no regular file"):
         Destination(str(tmp_path / "pipe")).check(must_be_new=False)
+
+
+def test_a_folder_that_does_not_exist_yet_is_refused_as_well(tmp_path: Path):
+    with pytest.raises(ConfigurationError, match="is a folder"):
+        Destination(f"{tmp_path}/new/")

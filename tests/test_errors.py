@@ -193,3 +193,9 @@ def test_the_time_is_utc_now_unless_given():
 )
 def test_kind_of_never_quotes(value, kind: str):
     assert kind_of(value) == kind
+
+
+def test_what_the_server_asks_for_is_told():
+    assert "Slow down. The server asks to wait 7 s. Nothing was accepted." in str(
+        errors.RateLimitedError("Slow down", retry_after=7.0)
+    )

@@ -283,3 +283,17 @@ async def test_send_answers_at_once(slow_sandbox: Sandbox, lists: list[str]):
         with pytest.raises(errors.ServerError):  # not repeated: the waiter looks again in its own time
             await poller.send(protocol.list_lists())
     assert len(slow_sandbox.requests_to("lists")) == 2
+
+
+async def test_a_key_rotated_under_many_waiters(slow_sandbox: Sandbox, lists: list[str], connect: Connect):
+    """A client that is replaced is closed by its last user, not under the hands of the others."""
+    waiting = start(*(waiting_for(lists[number % 3]) for number in range(40)))
+    await looks(slow_sandbox, 60)
+    for key in ("mf_live_second", "mf_live_third", "mf_live_fourth"):
+        connect(slow_sandbox, password=key)
+        slow_sandbox.workspaces[0].api_key = key
+        await looks(slow_sandbox, 80)
+    for each in lists:
+        slow_sandbox.complete(each)
+    for (event,) in await asyncio.gather(*waiting):
+        assert event.payload["status"] == "ended"

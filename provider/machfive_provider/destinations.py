@@ -38,6 +38,8 @@ class Destination:
         from airflow.providers.common.compat.sdk import ObjectStoragePath
 
         self.url = str(url).strip()
+        if self.url.endswith("/"):
+            raise ConfigurationError(f"export_to {self.url!r} is a folder; name a file in it.")
         self.overwrite = overwrite
         try:
             self._path = ObjectStoragePath(absolute(self.url))

@@ -114,10 +114,16 @@ class MachFiveError(Exception):
             said += f" (detail: {one_line(_compact(self.detail))})"
         if self.endpoint:
             said = f"{self.endpoint}: {said}"
+        if self.retry_after is not None:
+            said = f"{_closed(said)} The server asks to wait {self.retry_after:g} s."
         if self.advice:
-            said = f"{said if said.endswith(('.', '!', '?')) else said + '.'} {self.advice}"
+            said = f"{_closed(said)} {self.advice}"
         where = f"request id {one_line(self.request_id)}, " if self.request_id else ""
         return f"{said} [{where}{self.occurred_at.to_iso8601_string()}]"
+
+
+def _closed(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _compact(detail: Any) -> str:
@@ -139,7 +145,7 @@ class InvalidLeadsError(MachFivePermanentError):
 class BadRequestError(MachFivePermanentError):
     """400: the API refused the request as invalid."""
 
-    advice = "Nothing was spent. Correct the value it names; a retry would be refused the same way."
+    advice = "Nothing was spent. Correct what the message says; a retry would be refused the same way."
 
 
 class UnauthorizedError(MachFivePermanentError):

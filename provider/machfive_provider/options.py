@@ -48,7 +48,7 @@ def _check(name: str, value: Any) -> None:
         # A template renders to text, so digits count as a number.
         digits = isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}", value)
         if not digits and (not isinstance(value, int) or isinstance(value, bool)):
-            raise InvalidLeadsError(f"email_count must be a whole number such as 3, not {kind_of(value)}.")
+            raise InvalidLeadsError(f"email_count must be a whole number such as 3, not {kind_of(value)} ({value!r}).")
     elif name == "enrichment_enabled":
         if not isinstance(value, bool):
             raise InvalidLeadsError(f"enrichment_enabled must be True or False, not {kind_of(value)}.")

@@ -7,7 +7,6 @@ The trigger's loop (``triggers.lead_list``) feeds the same function.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -151,7 +150,9 @@ def _failed_look(watch: Watch, progress: Progress, error: errors.MachFiveError, 
             )
         )
     pause = min(max(watch.interval, error.retry_after or 0.0), max(0.0, watch.deadline - now))
-    notice = f"Look {failures} in a row at list {watch.list_id} failed; next in {duration(pause)}. {error}"
+    notice = None
+    if failures in (1, 3) or failures % 10 == 0:
+        notice = f"Look {failures} in a row at list {watch.list_id} failed; next in {duration(pause)}. {error}"
     return Wait(pause, replace(progress, failures=failures, failing_since=since), notice)
 
 
@@ -205,12 +206,14 @@ def wait_for_list(
     watch: Watch,
     look: Callable[[str], LeadList],
     log: Any,
-    sleep: Callable[[float], None] = time.sleep,
-    now: Callable[[], float] = time.time,
+    sleep: Callable[[float], None],
+    now: Callable[[], float],
 ) -> LeadList:
     """Wait on this worker until the list has ended; return it, completed or failed.
 
     :param look: takes one look; raises a ``MachFiveError``
+    :param sleep: pauses for so many seconds
+    :param now: tells the epoch second
     :raises MachFiveError: whatever :func:`decide` gives up with
     """
     progress = Progress()

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import heapq
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -43,6 +44,7 @@ class SharedPoller:
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._connecting = asyncio.Lock()
         self._client: AsyncMachFiveClient | None = None
+        self._users: Counter[AsyncMachFiveClient] = Counter()
         self._under_way: set[asyncio.Task[None]] = set()
         # An empty context: what the poller logs belongs to the triggerer, not to the task that came first.
         self._loop = asyncio.get_running_loop()
@@ -57,12 +59,24 @@ class SharedPoller:
 
     async def send(self, call: Call[Any]) -> Any:
         """Send a read now; on a 401 the connection is read once more, because keys are rotated."""
-        client = self._client or await self._connect(None)
         async with self._places:
+            client = self._client or await self._connect(None)
             try:
-                return await client.send(call)
+                return await self._send_with(client, call)
             except UnauthorizedError:
-                return await (await self._connect(client)).send(call)
+                return await self._send_with(await self._connect(client), call)
+
+    async def _send_with(self, client: AsyncMachFiveClient, call: Call[Any]) -> Any:
+        # A client that was replaced is closed by whoever uses it last, not under the feet of the others.
+        self._users[client] += 1
+        try:
+            return await client.send(call)
+        finally:
+            self._users[client] -= 1
+            if not self._users[client]:
+                del self._users[client]
+                if client is not self._client:
+                    await client.close()
 
     async def close(self) -> None:
         """Stop looking and close all connections."""
@@ -108,7 +122,7 @@ class SharedPoller:
             if self._client is None or self._client is stale:
                 settings = await load_settings_async(self.conn_id)
                 old, self._client = self._client, AsyncMachFiveClient(settings.client, ONCE)
-                if old is not None:
+                if old is not None and old not in self._users:
                     await old.close()
             return self._client
 

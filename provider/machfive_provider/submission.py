@@ -141,6 +141,11 @@ class Submission:
     lead_list: LeadList | None = None
     answer: GeneratedSequence | None = None
 
+    @property
+    def still_running(self) -> LeadList | None:
+        """The list as last seen, if that spares a look: a summary lacks what a completed list tells."""
+        return None if self.lead_list is None or self.lead_list.is_completed else self.lead_list
+
 
 def credits_needed(leads: Sequence[Lead], options: GenerationOptions) -> int:
     """Return what a submission costs: a credit a lead, two with ``enrichment_enabled`` (API.md)."""
@@ -198,9 +203,15 @@ def buy(
     if isinstance(decision, Adopt):
         return _adopted(intent, decision, log)
     before_paying()
+    if decision.generation > 1:
+        log.warning(
+            "The list bought before has failed on MachFive's side: buying the batch again (%d of at most %d times).",
+            decision.generation - 1,
+            max_resubmissions,
+        )
     name = intent.list_name(decision.generation)
     log.info(
-        "Submitting %s to campaign %s as list %r: this spends %s.",
+        "Submitting %s to campaign %s as list %r; if accepted, this spends %s.",
         counted(len(intent.leads), "lead"),
         intent.campaign_id,
         name,
@@ -212,6 +223,7 @@ def buy(
         if not _is_ambiguous(error):
             raise
         return _find_after_ambiguity(hook, intent, decision.generation, error, log)
+    log.info("Accepted as list %s.", answer.list_id)
     return Submission(
         list_id=answer.list_id,
         list_name=name,
@@ -233,13 +245,14 @@ def _look(hook: MachFiveHook, intent: Intent) -> list[tuple[int, LeadList]]:
     return found
 
 
-def _adopted(intent: Intent, decision: Adopt, log: Any) -> Submission:
+def _adopted(
+    intent: Intent,
+    decision: Adopt,
+    log: Any,
+    found: str = "An earlier attempt has already bought this batch: list %s (%s). Nothing is spent.",
+) -> Submission:
     chosen = decision.lead_list
-    log.info(
-        "An earlier attempt has already bought this batch: list %s (%s). Nothing is spent.",
-        chosen.id,
-        chosen.processing_status,
-    )
+    log.info(found, chosen.id, chosen.processing_status)
     if decision.surplus:
         log.warning("The batch was bought more than once; not used: %s.", ", ".join(decision.surplus))
     return Submission(
@@ -265,11 +278,12 @@ def _find_after_ambiguity(
     log.warning("It is not known whether the submission was accepted; looking for its list. %s", error)
     try:
         found = [(number, each) for number, each in _look(hook, intent) if number == generation]
-    except errors.MachFiveTransientError:
+    except errors.MachFiveError as unseen:
+        log.warning("That look failed as well. %s", unseen)
         found = []
     if found:
         decision = Adopt(min((each for _, each in found), key=_age), generation)
-        return _adopted(intent, decision, log)
+        return _adopted(intent, decision, log, "The submission did arrive: list %s (%s). It is paid for once.")
     raise errors.AmbiguousSubmissionError(
         f"the submission of {counted(len(intent.leads), 'lead')} may or may not have been accepted ({error.message}), "
         f"and its list {intent.tag(generation)} is not to be seen",

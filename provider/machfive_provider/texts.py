@@ -26,8 +26,10 @@ def absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).absolute())
 
 
-def counted(number: int, noun: str) -> str:
-    """Write ``1 lead``, ``2 leads``."""
+def counted(number: int | None, noun: str) -> str:
+    """Write ``1 lead``, ``2 leads``, or ``an unknown number of leads``."""
+    if number is None:
+        return f"an unknown number of {noun}s"
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

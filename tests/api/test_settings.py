@@ -113,3 +113,8 @@ def test_the_key_is_not_in_the_repr():
     settings = ClientSettings("", KEY)
     assert KEY not in repr(settings)
     assert DEFAULT_BASE_URL in repr(settings)
+
+
+@pytest.mark.parametrize("path", ["/api/v1", "/api/v1/", "/proxy/api/v1"])
+def test_the_part_that_every_path_begins_with_may_be_given(path: str):
+    assert normalise_base_url(f"https://app.machfive.io{path}") == f"https://app.machfive.io{path.partition('/api')[0]}"

@@ -209,7 +209,7 @@ def buy(sandbox: Sandbox, count: int, names: Any = None) -> list[str]:
 def test_resolve_campaign(ask: Ask, sandbox: Sandbox, connect: Connect):
     connect(sandbox)
     wanted = sandbox.workspaces[0].campaigns[0]
-    for name in (wanted.name, wanted.name.upper()):
+    for name in (wanted.name, wanted.name.upper(), f"  {wanted.name} "):
         assert ask("resolve_campaign", name).id == wanted.id
 
 

@@ -35,8 +35,7 @@ def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         if script:
             script.pop(0)()
 
-    monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.setattr("machfive_provider.polling.wait_for_list.__defaults__", (sleep, time.time))
+    monkeypatch.setattr(time, "sleep", sleep)
     return script
 
 
@@ -251,3 +250,13 @@ def test_template_fields():
     )
     operator.render_template_fields({"params": {"id": UNKNOWN_ID, "n": 3}, "ds": "2026-01-01"})
     assert (operator.list_id, operator.export_to, operator.expected_leads) == (UNKNOWN_ID, "/tmp/2026-01-01.csv", "3")
+
+
+@pytest.mark.parametrize("bad", [{"timeout": "soon"}, {"poll_interval": 0}], ids=str)
+def test_durations_are_checked_before_anything_is_sent(
+    bad: dict[str, Any], sandbox: Sandbox, connect: Connect, tmp_path: Path
+):
+    connect(sandbox)
+    with pytest.raises(errors.ConfigurationError):
+        Run(MachFiveExportListOperator(task_id="export", list_id=UNKNOWN_ID, export_to=str(tmp_path / "x"), **bad))()
+    assert sandbox.requests == []

@@ -35,7 +35,6 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Let no worker sleep; return how long it would have."""
     slept = Pauses()
     monkeypatch.setattr(time, "sleep", slept)
-    monkeypatch.setattr("machfive_provider.polling.wait_for_list.__defaults__", (slept, time.time))
     return slept
 
 
@@ -74,7 +73,7 @@ def test_submit_and_wait(deferrable: bool, sandbox: Sandbox, connect: Connect, p
     assert list_id == purchase.list_id
     assert purchase.emails == tuple(EMAILS)
     assert run.triggers == []  # it was done at the first look: nothing to defer for, nothing to sleep for
-    assert pauses == ([] if deferrable else [0.0])
+    assert pauses == []
     (request,) = sandbox.requests_to("generate-batch")
     assert request.json["leads"] == list(LEADS)
     assert request.json["options"] == {"email_count": 2, "list_name": purchase.list_name}
@@ -122,7 +121,7 @@ def test_waiting_on_the_worker(slow_sandbox: Sandbox, connect: Connect, monkeypa
         if len(slept) == 4:
             slow_sandbox.complete(slow_sandbox.purchases[0].list_id)
 
-    monkeypatch.setattr("machfive_provider.polling.wait_for_list.__defaults__", (sleep, time.time))
+    monkeypatch.setattr(time, "sleep", sleep)
     run = Run(batch(slow_sandbox, deferrable=False, poll_interval=20))
     assert run() == slow_sandbox.purchases[0].list_id
     assert len(slow_sandbox.requests_to("list")) == 5
@@ -428,7 +427,7 @@ def test_a_list_that_fails_while_waited_for(deferrable: bool, slow_sandbox: Sand
         slow_sandbox._state.lead_list = lambda list_id, workspace: (
             slow_sandbox.fail(list_id) or original(list_id, workspace)
         )
-    with pytest.raises(errors.BatchFailedError, match="at most 1 times") as caught:
+    with pytest.raises(errors.BatchFailedError, match="up to 1 time") as caught:
         run()
     assert not isinstance(caught.value, AirflowFailException)
     assert caught.value.retryable
@@ -741,3 +740,53 @@ def test_a_refused_look_while_deferred_raises_its_class(
     with pytest.raises(error, match="req_later"):
         Run(operator, context, between=refuse)()
     assert len(slow_sandbox.requests_to("list")) - 1 <= 4
+
+
+@MODES
+def test_an_adopted_list_that_has_completed_is_told_in_full(deferrable: bool, sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    Run(batch(sandbox, wait_for_completion=False))()
+    run = Run(batch(sandbox, deferrable=deferrable))
+    run()
+    known = run.xcoms["machfive_batch"]
+    assert (known["bought"], known["leads_count"]) == (False, len(LEADS))
+    assert known["emails_created"]
+    assert known["completed_at"]
+
+
+def test_room_is_not_asked_for_more_than_once_a_second(sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    sandbox.fault("status", endpoint="generate-batch", status=429, code="WORKSPACE_LIMIT")
+    operator = batch(sandbox, deferrable=True, poll_interval=0.001)
+    with pytest.raises(TaskDeferred) as caught:
+        operator.execute(task_context(operator))
+    assert caught.value.trigger.poll_interval == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 500])
+def test_an_ambiguity_stays_one_whatever_the_look_after_it_says(status: int, sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    sandbox.fault("reset", endpoint="generate-batch", accepted=True)
+    sandbox.fault("status", endpoint="lists", after=1, times=None, status=status)
+    operator = batch(sandbox)
+    with pytest.raises(errors.AmbiguousSubmissionError):
+        operator.execute(task_context(operator))
+    assert len(sandbox.purchases) == 1
+
+
+@pytest.mark.parametrize(("name", "warned"), [("x.csv", True), ("x.jsonl", False), ("x.txt", False)])
+def test_an_ending_of_another_format_is_told(
+    name: str, warned: bool, sandbox: Sandbox, connect: Connect, tmp_path: Path, logs: Logs
+):
+    connect(sandbox)
+    Run(batch(sandbox, export_to=str(tmp_path / name)))()
+    assert ("set export_format='csv'" in logs.text) is warned
+
+
+def test_buying_again_is_announced(sandbox: Sandbox, connect: Connect, logs: Logs):
+    connect(sandbox)
+    sandbox.fault("fail_list")
+    with pytest.raises(errors.BatchFailedError):
+        Run(batch(sandbox))()
+    Run(batch(sandbox))()
+    assert "buying the batch again (1 of at most 1 times)" in logs.text

@@ -23,7 +23,6 @@ MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "def
 @pytest.fixture(autouse=True)
 def _no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", Pauses())
-    monkeypatch.setattr("machfive_provider.polling.wait_for_list.__defaults__", (Pauses(), time.time))
 
 
 def single(sandbox: Sandbox, **arguments: Any) -> MachFiveGenerateOperator:
@@ -157,3 +156,20 @@ def test_template_fields(sandbox: Sandbox):
     assert operator.list_name == "For 2026-01-01"
     for field in operator.template_fields:
         assert hasattr(operator, field)
+
+
+@MODES
+def test_waits_for_room(deferrable: bool, sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    endpoint = "generate-batch" if deferrable else "generate"
+    sandbox.fault("status", endpoint=endpoint, status=429, code="WORKSPACE_LIMIT")
+    assert Run(single(sandbox, deferrable=deferrable))()["sequence"]
+    assert len(sandbox.purchases) == 1
+
+
+@MODES
+def test_unknown_fields_are_named(deferrable: bool, sandbox: Sandbox, connect: Connect, logs: Logs):
+    connect(sandbox)
+    Run(single(sandbox, lead={**LEADS[0], "nam": "Solo"}, deferrable=deferrable))()
+    assert "MachFive has no fields for 'nam'" in logs.text
+    assert "2 emails" in logs.text

@@ -24,7 +24,7 @@ def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         try:
             assert process.stdout is not None
             lines: list[str] = []
-            while sum(line.startswith("AIRFLOW_CONN_") for line in lines) < wanted:
+            while sum(line.startswith("export AIRFLOW_CONN_") for line in lines) < wanted:
                 line = process.stdout.readline()
                 assert line, process.stderr.read() if process.stderr else ""
                 lines.append(line)
@@ -36,7 +36,7 @@ def started(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_prints_a_connection_serves_and_stops_cleanly(number: signal.Signals) -> None:
     with started("--generation", "2026", "--credits", "7") as (process, printed):
-        match = re.search(r"^AIRFLOW_CONN_MACHFIVE_DEFAULT='(.*)'$", printed, re.MULTILINE)
+        match = re.search(r"^export AIRFLOW_CONN_MACHFIVE_DEFAULT='(.*)'$", printed, re.MULTILINE)
         assert match
         connection = json.loads(match[1])
         assert connection["conn_type"] == "machfive"

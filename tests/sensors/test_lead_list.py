@@ -323,3 +323,11 @@ def test_template_fields():
     operator = sensor(["{{ params.a }}", "{{ params.b }}"])
     operator.render_template_fields({"params": {"a": "1", "b": "2"}})
     assert operator.list_id == ["1", "2"]
+
+
+def test_never_fail_skips_on_airflows_own_timeout(slow_sandbox: Sandbox, connect: Connect):
+    """timeout=0 ends after the first look, before our own deadline is asked a second time."""
+    connect(slow_sandbox)
+    (list_id,) = bought(slow_sandbox)
+    with pytest.raises(AirflowSkipException):
+        Run(sensor(list_id, deferrable=False, never_fail=True, timeout=0))()

@@ -74,7 +74,9 @@ def _checked_scheme(url: SplitResult, name: str) -> str:
         raise _unusable("must start with https://")
     if scheme == "http" and not _is_loopback(name):
         raise _unusable("uses plain http, which would send the API key unencrypted; only loopback may (use https://)")
-    return f"{scheme}://{url.netloc}{url.path.rstrip('/')}"
+    # People paste the address of the API itself; every path of ours begins with that part.
+    path = url.path.rstrip("/").removesuffix("/api/v1").rstrip("/")
+    return f"{scheme}://{url.netloc}{path}"
 
 
 def _is_loopback(name: str) -> bool:

@@ -126,12 +126,12 @@ class MachFiveHook(BaseHook):
 
         :raises ConfigurationError: if none or several have it; the message lists the candidates
         """
-        matches = _named(name, self.list_campaigns(name))
+        matches = _named(name, self.list_campaigns(name.strip()))
         return matches[0] if len(matches) == 1 else _refuse(name, matches, self.list_campaigns())
 
     async def aresolve_campaign(self, name: str) -> Campaign:
         """Await :meth:`resolve_campaign`."""
-        matches = _named(name, await self.alist_campaigns(name))
+        matches = _named(name, await self.alist_campaigns(name.strip()))
         return matches[0] if len(matches) == 1 else _refuse(name, matches, await self.alist_campaigns())
 
     def generate(
@@ -306,7 +306,7 @@ def _diagnosis(error: Exception, settings: ConnectionSettings | None) -> str:
     address = settings.client.base_url if settings else "MachFive"
     if isinstance(error, errors.TransportError):
         return f"{address} cannot be reached: {error.message}. Check the base URL (host), proxy and firewall."
-    if isinstance(error, errors.ProtocolError) or (isinstance(error, errors.NotFoundError) and not error.code):
+    if isinstance(error, (errors.ProtocolError, errors.NotFoundError)):  # the API has campaigns, be it none
         return f"{address} answers, but not as the MachFive API does: {error.message}. Check the base URL (host)."
     if isinstance(error, errors.MachFiveError):
         return str(error)

@@ -89,6 +89,8 @@ class MachFiveExportListOperator(ListWaitingOperator):
         check_policy("on_missing_leads", self.on_missing_leads, exports.MISSING_POLICIES)
         check_policy("export_format", self.export_format, exports.FORMATS)
         list_id = check_uuid("list_id", self.list_id)
+        self._interval()
+        self._deadline(0.0)
         self._expected(None)
         self._destination().check(must_be_new=False)
         return self.wait_for(context, list_id, seen=self._first_look(context, list_id))

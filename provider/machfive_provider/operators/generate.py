@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from machfive_provider import errors
 from machfive_provider.operators.generation import OPTION_FIELDS, GenerateOperator
-from machfive_provider.operators.link import MachFiveCampaignLink
-from machfive_provider.operators.waiting import DEFERRAL_MARGIN, seconds
+from machfive_provider.texts import counted
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from machfive_provider.destinations import Destination
     from machfive_provider.hooks.machfive import MachFiveHook
     from machfive_provider.leads import PreparedLeads
-    from machfive_provider.submission import Intent, Submission
+    from machfive_provider.submission import Intent
 
 __all__ = ["MachFiveGenerateBatchOperator", "MachFiveGenerateOperator"]
 
@@ -84,7 +82,6 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         on_invalid_lead: str = "fail",
         on_duplicate_lead: str = "fail",
         wait_for_completion: bool = True,
-        capacity_timeout: float | timedelta = 86400,
         export_to: str | None = None,
         export_format: str = "jsonl",
         overwrite: bool = True,
@@ -99,34 +96,23 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         self.on_invalid_lead = on_invalid_lead
         self.on_duplicate_lead = on_duplicate_lead
         self.wait_for_completion = wait_for_completion
-        self.capacity_timeout = capacity_timeout
         self.export_to = export_to
         self.export_format = export_format
         self.overwrite = overwrite
         self.on_missing_leads = on_missing_leads
-
-    def execute(self, context: Context) -> Any:
-        """Submit the batch, unless an earlier attempt has, and wait for it."""
-        return self._submit(context, asked_at=time.time())
-
-    def resume_submission(self, context: Context, event: Any = None) -> Any:
-        """Come back from the triggerer with room in the workspace, and submit."""
-        from machfive_provider.triggers import events
-
-        return self._submit(context, asked_at=float(events.read(event, "room")["asked_at"]))
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Report, export and count a list that has ended."""
         if lead_list.is_failed:
             raise errors.BatchFailedError(
                 f"list {lead_list.id} ended failed on MachFive's side and can never be exported. Its leads have to be "
-                f"bought again: a retry does so, at most {self.max_resubmissions} times (max_resubmissions)."
+                f"bought again: a retry does so, up to {counted(self.max_resubmissions, 'time')} (max_resubmissions)."
             )
         self.log.info(
-            "List %s has completed: %s leads, %s emails.",
+            "List %s has completed: %s, %s.",
             lead_list.id,
-            lead_list.leads_count,
-            lead_list.emails_created,
+            counted(lead_list.leads_count, "lead"),
+            counted(lead_list.emails_created, "email"),
         )
         batch = self._batch(context)
         context["ti"].xcom_push(key="machfive_batch", value={**batch, **_end_of(lead_list)})
@@ -134,18 +120,23 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
             self._export(context, lead_list, batch)
         return lead_list.id
 
-    def _submit(self, context: Context, asked_at: float) -> Any:
+    def submit(self, context: Context, asked_at: float) -> Any:
+        """Submit the batch, unless an earlier attempt has, and wait for it."""
         from machfive_provider.options import build_options
 
         self._check()
         prepared, options = self._prepare(), build_options(self.named_options(), self.options)
         self._guard_spending(prepared, options)
         destination = self._destination()
-        with self.hook() as hook:
-            campaign_id = self.campaign(hook)
-            intent = self.intent_of(context, campaign_id, hook.settings.namespace, prepared, options)
-            MachFiveCampaignLink.store(context, hook.settings.client.base_url, intent.campaign_id)
-            bought = self._buy(hook, intent, destination, asked_at)
+        self._warn_of_another_ending()
+        intent, bought = self.buy(
+            context,
+            prepared,
+            options,
+            lambda hook, intent, given: hook.generate_batch(intent.campaign_id, intent.leads, given),
+            asked_at,
+            before_paying=lambda: destination.check(must_be_new=True) if destination else None,
+        )
         batch = {
             "list_id": bought.list_id,
             "list_name": bought.list_name,
@@ -160,48 +151,13 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         if not self.wait_for_completion:
             return bought.list_id
         submitted_at = time.time() if bought.bought else None
-        return self.wait_for(context, bought.list_id, submitted_at=submitted_at, seen=bought.lead_list)
-
-    def _buy(self, hook: MachFiveHook, intent: Intent, destination: Destination | None, asked_at: float) -> Submission:
-        from machfive_provider import submission
-
-        deadline = asked_at + seconds("capacity_timeout", self.capacity_timeout)
-        while True:
-            try:
-                return submission.buy(
-                    hook,
-                    intent,
-                    lambda options: hook.generate_batch(intent.campaign_id, intent.leads, options),
-                    self.log,
-                    on_existing_list=self.on_existing_list,
-                    max_resubmissions=self.max_resubmissions,
-                    before_paying=lambda: destination.check(must_be_new=True) if destination else None,
-                )
-            except errors.WorkspaceLimitError as error:
-                self.log.info("The workspace has no room for another batch now; waiting for it. %s", error)
-                self._wait_for_room(asked_at, deadline, error.retry_after)
-
-    def _wait_for_room(self, asked_at: float, deadline: float, retry_after: float | None) -> None:
-        from machfive_provider.polling import jittered
-        from machfive_provider.triggers.capacity import MachFiveCapacityTrigger, no_room
-
-        now, interval = time.time(), seconds("poll_interval", self.poll_interval)
-        if now >= deadline:
-            raise no_room(now - asked_at)
-        if self.deferrable:
-            self.defer(
-                trigger=MachFiveCapacityTrigger(self.machfive_conn_id, asked_at, deadline, interval),
-                method_name="resume_submission",
-                timeout=timedelta(seconds=deadline - now + DEFERRAL_MARGIN),
-            )
-        time.sleep(jittered(min(max(interval, retry_after or 0.0), deadline - now)))
+        return self.wait_for(context, bought.list_id, submitted_at=submitted_at, seen=bought.still_running)
 
     def _check(self) -> None:
         from machfive_provider import exports
         from machfive_provider.leads import check_policy
 
         self.check_common()
-        seconds("capacity_timeout", self.capacity_timeout)
         check_policy("on_missing_leads", self.on_missing_leads, exports.MISSING_POLICIES)
         check_policy("export_format", self.export_format, exports.FORMATS)
         if self.export_to is not None and not self.wait_for_completion:
@@ -219,9 +175,7 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         source = "leads" if self.leads_path is None else f"leads_path {self.leads_path!r}"
         rows = read_leads(self.leads, self.leads_path)
         prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead, source)
-        if prepared.unknown_fields:
-            names = ", ".join(map(repr, prepared.unknown_fields))
-            self.log.warning("%s: MachFive has no fields for %s; left out.", source, names)
+        self.warn_of_unknown_fields(source, prepared)
         if prepared.skipped:
             shown = "; ".join((*prepared.invalid, *prepared.duplicates)[:10])
             self.log.warning("%s: %d of %d leads skipped: %s.", source, prepared.skipped, len(rows), shown)
@@ -246,6 +200,15 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         destination = Destination(self.export_to, overwrite=self.overwrite)
         destination.check(must_be_new=False)
         return destination
+
+    def _warn_of_another_ending(self) -> None:
+        from machfive_provider.exports import FORMATS
+
+        ending = str(self.export_to).rpartition(".")[2].lower()
+        if ending in FORMATS and ending != self.export_format:
+            self.log.warning(
+                "%s will hold %s: set export_format=%r if you want that.", self.export_to, self.export_format, ending
+            )
 
     def _export(self, context: Context, lead_list: LeadList, batch: Mapping[str, Any]) -> None:
         from machfive_provider import exports
@@ -311,30 +274,23 @@ class MachFiveGenerateOperator(GenerateOperator):
         super().__init__(**kwargs)
         self.lead = lead
 
-    def execute(self, context: Context) -> Any:
+    def submit(self, context: Context, asked_at: float) -> Any:
         """Buy the sequence, unless an earlier attempt has, and return it."""
-        from machfive_provider import submission
         from machfive_provider.leads import single_lead
         from machfive_provider.options import build_options
 
         self.check_common()
         prepared, options = single_lead(self.lead), build_options(self.named_options(), self.options)
-        with self.hook() as hook:
-            campaign_id = self.campaign(hook)
-            intent = self.intent_of(context, campaign_id, hook.settings.namespace, prepared, options)
-            MachFiveCampaignLink.store(context, hook.settings.client.base_url, intent.campaign_id)
-            bought = submission.buy(
-                hook,
-                intent,
-                lambda given: self._send(hook, intent, given),
-                self.log,
-                on_existing_list=self.on_existing_list,
-                max_resubmissions=self.max_resubmissions,
-            )
+        self.warn_of_unknown_fields("lead", prepared)
+        _, bought = self.buy(context, prepared, options, self._send, asked_at)
         if bought.answer is not None:
+            written, left = counted(len(bought.answer.sequence), "email"), bought.answer.credits_remaining
+            self.log.info(
+                "%s written. Credits left in the workspace: %s.", written, "unknown" if left is None else left
+            )
             return bought.answer.to_json()
         submitted_at = time.time() if bought.bought else None
-        return self.wait_for(context, bought.list_id, submitted_at=submitted_at, seen=bought.lead_list)
+        return self.wait_for(context, bought.list_id, submitted_at=submitted_at, seen=bought.still_running)
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:  # noqa: ARG002 - the base's signature
         """Fetch the sequence of a list that has ended."""
@@ -343,13 +299,14 @@ class MachFiveGenerateOperator(GenerateOperator):
 
         if lead_list.is_failed:
             raise errors.BatchFailedError(
-                f"list {lead_list.id} of this lead ended failed on MachFive's side; a retry buys it again, at most "
-                f"{self.max_resubmissions} times (max_resubmissions)."
+                f"list {lead_list.id} of this lead ended failed on MachFive's side; a retry buys it again, up to "
+                f"{counted(self.max_resubmissions, 'time')} (max_resubmissions)."
             )
         wanted = single_lead(self.lead).leads[0].key
         with self.hook() as hook:
             for lead in exports.iter_leads(hook.stream_export(lead_list.id, "json")):
                 if lead["email"].casefold() == wanted:
+                    self.log.info("List %s has %s for the lead.", lead_list.id, counted(len(lead["sequence"]), "email"))
                     return {"list_id": lead_list.id, "sequence": lead["sequence"]}
         raise errors.IncompleteExportError(f"list {lead_list.id} has completed without the emails of its lead")
 

@@ -24,7 +24,8 @@ def report_export(
 ) -> None:
     """Log and push (``machfive_export``) what was written, then judge whether it is everything."""
     known = expected if isinstance(expected, int) or expected is None else len(expected)
-    log.info("Wrote %s: %s, %s emails, %d bytes.", path, counted(figures.leads, "lead"), figures.emails, figures.bytes)
+    emails = "emails not counted" if figures.emails is None else counted(figures.emails, "email")
+    log.info("Wrote %s: %s, %s, %d bytes.", path, counted(figures.leads, "lead"), emails, figures.bytes)
     missing, _ = exports.check_delivery(figures, expected, "ignore", path)
     context["ti"].xcom_push(
         key="machfive_export",

@@ -112,8 +112,9 @@ class ListWaitingOperator(BaseOperator):
 
         with self.hook() as hook:
             if not self.deferrable:
-                time.sleep(pause)
-                return wait_for_list(watch, lambda list_id: look_at(hook, list_id), self.log)
+                if pause:
+                    time.sleep(pause)
+                return wait_for_list(watch, lambda list_id: look_at(hook, list_id), self.log, time.sleep, time.time)
             ended = None if pause else self._ended_already(watch, hook, seen)
         return ended or self._defer(watch)
 

@@ -78,7 +78,7 @@ def _introduction(sandbox: Sandbox) -> str:
             lines.append(f"  campaign  {campaign.id}  {campaign.name}{note}")
         connection = {"conn_type": "machfive", "host": sandbox.base_url, "password": workspace.api_key}
         suffix = "DEFAULT" if number == 1 else str(number)
-        lines += ["", f"AIRFLOW_CONN_MACHFIVE_{suffix}='{json.dumps(connection)}'"]
+        lines += ["", f"export AIRFLOW_CONN_MACHFIVE_{suffix}='{json.dumps(connection)}'"]
     return "\n".join([*lines, "", ""])
 
 

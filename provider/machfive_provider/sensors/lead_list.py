@@ -122,10 +122,13 @@ class MachFiveListSensor(BaseSensorOperator):
         except AirflowSensorTimeout as error:
             if isinstance(error, errors.SensorTimeoutError):
                 raise
-            raise errors.SensorTimeoutError(
-                f"list {', '.join(self._waiting())} had not completed when the sensor's timeout ({self.timeout:g} s) "
-                "passed. MachFive keeps working on it; clear the task to wait on, or raise timeout."
-            ) from error
+            self._fail(
+                errors.SensorTimeoutError(
+                    f"list {', '.join(self._waiting())} had not completed when the sensor's timeout "
+                    f"({self.timeout:g} s) passed. MachFive keeps working on it; clear the task to wait on, or raise "
+                    "timeout."
+                )
+            )
 
     def _ids(self) -> list[str]:
         from machfive_provider.api.protocol import check_uuid

@@ -13,6 +13,7 @@ from machfive_provider import errors
 from machfive_provider.api.models import LeadList
 from machfive_provider.polling import Done, GiveUp, Progress, Wait, Watch, decide, jittered
 from machfive_provider.shared_poller import SharedPoller, shared_poller
+from machfive_provider.texts import duration
 from machfive_provider.triggers import events
 
 __all__ = ["MachFiveListTrigger"]
@@ -116,6 +117,8 @@ class MachFiveListTrigger(BaseTrigger):
                 seen = error
             match decide(watch, progress, seen, time.time()):
                 case Done(lead_list):
+                    waited = duration(time.time() - self.started_at)
+                    self.log.info("List %s has %s after %s.", list_id, lead_list.processing_status, waited)
                     return lead_list
                 case GiveUp(reason):
                     raise reason
