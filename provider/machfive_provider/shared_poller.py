@@ -19,8 +19,8 @@ from weakref import WeakKeyDictionary
 from machfive_provider.api import protocol
 from machfive_provider.api.client import AsyncMachFiveClient
 from machfive_provider.api.models import LeadList
-from machfive_provider.api.protocol import Call
 from machfive_provider.api.retries import ONCE
+from machfive_provider.api.wire import Call
 from machfive_provider.errors import UnauthorizedError
 from machfive_provider.hooks.machfive import load_settings_async
 

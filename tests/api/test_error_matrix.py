@@ -14,7 +14,7 @@ import pendulum
 import pytest
 
 from machfive_provider import errors
-from machfive_provider.api import protocol
+from machfive_provider.api import protocol, wire
 from machfive_provider.api.models import Lead
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from tests.support import UNKNOWN_ID, WORLDS, Client, http, open_client, raw_server, unused_url
@@ -40,7 +40,7 @@ def send(
     """Make the endpoint's call; ``patience`` replaces its read timeout."""
     if endpoint == "export":
         return list(client.stream(dataclasses.replace(protocol.export(list_id), read_timeout=patience)))
-    call: protocol.Call[Any] = {
+    call: wire.Call[Any] = {
         "campaigns": protocol.list_campaigns,
         "lists": protocol.list_lists,
         "list": lambda: protocol.get_list(list_id),

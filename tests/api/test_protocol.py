@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from machfive_provider import errors
-from machfive_provider.api import protocol
+from machfive_provider.api import protocol, refusals
 from machfive_provider.api.models import AcceptedBatch, Campaign, GeneratedSequence, Lead, LeadList
-from machfive_provider.api.protocol import Request, Response
+from machfive_provider.api.wire import Request, Response
 from tests.api.test_models import json_values, near_misses
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -254,7 +254,7 @@ CODES = [
 @pytest.mark.parametrize("code", CODES)
 def test_the_class_follows_the_table(code: str | None):
     for status in [*range(100, 200), *range(203, 600)]:
-        error = protocol.error_from(GET, answer(status, {"error": code, "message": "Why."}))
+        error = refusals.error_from(GET, answer(status, {"error": code, "message": "Why."}))
         assert type(error) is expected_class(status, code), status
         assert error.status_code == status
         if status >= 400:
@@ -265,7 +265,7 @@ def test_the_class_follows_the_table(code: str | None):
 @example(status=400, body=b'{"detail":' + b"[" * 5000 + b"]" * 5000 + b"}", headers={})
 @example(status=400, body=b'{"error": ["a"], "message": {"a": 1}}', headers={})
 def test_error_from_never_raises(status: int, body: bytes, headers):
-    error = protocol.error_from(GET, Response(status, headers, body))
+    error = refusals.error_from(GET, Response(status, headers, body))
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -278,7 +278,7 @@ def test_error_from_never_raises(status: int, body: bytes, headers):
 
 @pytest.mark.parametrize("detail", [None, "x", 7, 0, False, [1], [], {"required": 3, "pct_of_cap": 0.5}], ids=repr)
 def test_detail_of_any_type_is_kept(detail):
-    error = protocol.error_from(GET, answer(402, {"error": "X", "message": "m", "detail": detail}))
+    error = refusals.error_from(GET, answer(402, {"error": "X", "message": "m", "detail": detail}))
     assert error.detail == detail
 
 
@@ -294,12 +294,12 @@ def test_detail_of_any_type_is_kept(detail):
     ],
 )
 def test_a_body_without_a_message_is_described_not_quoted(body: bytes, message: str):
-    assert protocol.error_from(GET, answer(502, body)).message == message
+    assert refusals.error_from(GET, answer(502, body)).message == message
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_says_what_to_do(status: int):
-    error = protocol.error_from(GET, answer(status, b"", location="https://elsewhere.example"))
+    error = refusals.error_from(GET, answer(status, b"", location="https://elsewhere.example"))
     assert isinstance(error, errors.ProtocolError)
     assert "redirect, which is not followed" in error.message
 
@@ -318,7 +318,7 @@ def test_a_redirect_says_what_to_do(status: int):
     ],
 )
 def test_request_id(body, sent, request_id: str | None):
-    error = protocol.error_from(GET, answer(500, {"error": "E", "message": "m", **body}, **sent))
+    error = refusals.error_from(GET, answer(500, {"error": "E", "message": "m", **body}, **sent))
     assert error.request_id == request_id
     assert len(str(error).splitlines()) == 1
 
@@ -328,7 +328,7 @@ def test_request_id(body, sent, request_id: str | None):
 )
 @pytest.mark.parametrize("status", [400, 429, 503])
 def test_retry_after_is_read(status: int, header, seconds: float | None):
-    assert protocol.error_from(GET, answer(status, {}, **header)).retry_after == seconds
+    assert refusals.error_from(GET, answer(status, {}, **header)).retry_after == seconds
 
 
 keys = st.builds(
@@ -341,7 +341,7 @@ around = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 def test_a_key_the_server_quotes_is_never_shown(key: str, before: str, after: str, status: int):
     text = f"{before}{key}{after}"
     body = {"error": text, "message": text, "request_id": text, "detail": {text: [text, {"deep": text}]}}
-    error = protocol.error_from(GET, answer(status, body, x_request_id=text))
+    error = refusals.error_from(GET, answer(status, body, x_request_id=text))
     secret = key.rpartition("_")[2]
     shown = f"{error} {error!r} {error.args} {error.message} {error.code} {error.request_id}"
     assert secret not in shown
@@ -412,7 +412,7 @@ def test_a_server_that_ignores_the_offset_is_not_paged_for_ever():
 def test_the_whole_key_is_blanked_out(key: str):
     request = protocol.list_campaigns().request
     body = json.dumps({"error": "UNAUTHORIZED", "message": f"Key {key} is wrong", "detail": {"key": key}}).encode()
-    error = protocol.error_from(request, Response(401, {"x-request-id": key}, body))
+    error = refusals.error_from(request, Response(401, {"x-request-id": key}, body))
     text = f"{error} {error.detail} {error.request_id}"
     assert key.removeprefix("mf_live_abc") not in text
     assert "***" in text

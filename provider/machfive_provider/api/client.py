@@ -19,9 +19,11 @@ from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
 
 from machfive_provider import __version__, errors
 from machfive_provider.api import retries
-from machfive_provider.api.protocol import Call, Request, Response, error_from, opens_export
+from machfive_provider.api.protocol import opens_export
+from machfive_provider.api.refusals import error_from
 from machfive_provider.api.retries import RetryPolicy
 from machfive_provider.api.settings import ClientSettings
+from machfive_provider.api.wire import Call, Request, Response
 from machfive_provider.texts import one_line
 
 __all__ = ["AsyncMachFiveClient", "MachFiveClient"]

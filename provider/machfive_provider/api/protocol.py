@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
-
-import pendulum
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from machfive_provider import errors
 from machfive_provider.api.models import (
@@ -25,18 +22,15 @@ from machfive_provider.api.models import (
     ShapeError,
     array,
 )
-from machfive_provider.api.retries import retry_after_seconds
-from machfive_provider.texts import kind_of, one_line
+from machfive_provider.api.refusals import describe, error_from, protocol_error
+from machfive_provider.api.wire import Call, Request, Response
+from machfive_provider.texts import kind_of
 
 __all__ = [
     "EXPORT_FORMATS",
     "PAGE_SIZE",
-    "Call",
     "ListPages",
-    "Request",
-    "Response",
     "check_uuid",
-    "error_from",
     "export",
     "generate",
     "generate_batch",
@@ -52,49 +46,8 @@ PAGE_SIZE = 100  # the most GET /lists gives at once (API.md)
 EXPORT_FORMATS = ("csv", "json")
 
 # Seconds without a byte. generate writes the emails before it answers: 3-10 minutes (API.md).
-_READ, _BATCH, _EXPORT, _GENERATE = 30.0, 60.0, 120.0, 660.0
+_BATCH, _EXPORT, _GENERATE = 60.0, 120.0, 660.0
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
-_KEY = re.compile(r"mf_(live|test)_[^\s\"'\\,;<>]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One HTTP request, without host and key.
-
-    :param endpoint: method and path template, for messages; never holds a value
-    :param read_timeout: seconds to wait between two bytes of the answer
-    :param repeatable: True if sending it twice costs nothing
-    """
-
-    method: str
-    path: str
-    endpoint: str
-    read_timeout: float = _READ
-    params: Mapping[str, str] = field(default_factory=dict)
-    content: bytes | None = None
-    accept: str = "application/json"
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether sending it twice costs nothing: reads do not, both POSTs spend credits."""
-        return self.method == "GET"
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """One HTTP answer. Header names are lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
-    """A request together with the one way to read its answer; deciphering raises a ``MachFiveError``."""
-
-    request: Request
-    decipher: Callable[[Response], T]
 
 
 def list_campaigns(query: str | None = None) -> Call[list[Campaign]]:
@@ -231,7 +184,7 @@ def _call(request: Request, read: Callable[[Any], T]) -> Call[T]:
         try:
             return read(_parse(response.body))
         except ShapeError as error:
-            raise _protocol_error(request, response, f"the answer is not what the contract says: {error}") from None
+            raise protocol_error(request, response, f"the answer is not what the contract says: {error}") from None
 
     return Call(request, decipher)
 
@@ -240,78 +193,4 @@ def _parse(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise ShapeError(f"{_describe(body)} where JSON belongs") from None
-
-
-def _describe(body: bytes) -> str:
-    if not body.strip():
-        return "an empty body"
-    kind = "an HTML page" if body.lstrip()[:1] == b"<" else "a text"
-    return f"{kind} of {len(body)} bytes"
-
-
-def error_from(request: Request, response: Response) -> errors.MachFiveError:
-    """Return the exception for an answer that is not the expected one: never raises."""
-    if response.status < 400 or response.status > 599:
-        return _unexpected_status(request, response)
-    try:
-        data = json.loads(response.body)
-    except (ValueError, RecursionError):
-        data = None
-    body = data if isinstance(data, dict) else {}
-    code, message = body.get("error"), body.get("message")
-    code = _clean(code) if isinstance(code, str) else None
-    if not isinstance(message, str) or not message.strip():
-        message = f"no reason given ({_describe(response.body)})"
-    return _error_class(response.status, code)(
-        _clean(message),
-        code=code,
-        detail=json.loads(_clean(json.dumps(body["detail"]))) if body.get("detail") is not None else None,
-        retry_after=retry_after_seconds(response.headers.get("retry-after"), pendulum.now("UTC")),
-        **_context(request, response, body),
-    )
-
-
-def _unexpected_status(request: Request, response: Response) -> errors.ProtocolError:
-    if 300 <= response.status < 400:
-        return _protocol_error(
-            request,
-            response,
-            "a redirect, which is not followed; put the final address into the connection's host",
-        )
-    return _protocol_error(request, response, f"{_describe(response.body)}, which is not what the contract says")
-
-
-def _protocol_error(request: Request, response: Response, why: str) -> errors.ProtocolError:
-    return errors.ProtocolError(why, **_context(request, response, {}))
-
-
-def _context(request: Request, response: Response, body: Mapping[str, Any]) -> dict[str, Any]:
-    ids: Iterable[Any] = (body.get("request_id"), *map(response.headers.get, ("x-request-id", "request-id")))
-    request_id = next((str(each) for each in ids if isinstance(each, str) and each.strip()), None)
-    return {
-        "status_code": response.status,
-        "request_id": _clean(one_line(request_id)) if request_id else None,
-        "endpoint": request.endpoint,
-    }
-
-
-def _error_class(status: int, code: str | None) -> type[errors.MachFiveError]:
-    if status >= 500 or status == 408:
-        return errors.ServerError
-    if status == 409 and code in ("NOT_READY", None):
-        return errors.NotReadyError
-    if status == 429:
-        return errors.WorkspaceLimitError if code == "WORKSPACE_LIMIT" else errors.RateLimitedError
-    return {
-        400: errors.BadRequestError,
-        401: errors.UnauthorizedError,
-        402: errors.InsufficientCreditsError,
-        403: errors.ForbiddenError,
-        404: errors.NotFoundError,
-    }.get(status, errors.MachFivePermanentError)
-
-
-def _clean(text: str) -> str:
-    """Blank out anything that looks like a key: a server may quote the one it refused."""
-    return _KEY.sub("***", text)
+        raise ShapeError(f"{describe(body)} where JSON belongs") from None

@@ -20,6 +20,7 @@ from machfive_provider.api.models import (
     LeadList,
 )
 from machfive_provider.api.retries import RetryPolicy
+from machfive_provider.hooks.diagnosis import diagnosis, greeting
 from machfive_provider.hooks.form import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 from machfive_provider.hooks.settings import ConnectionSettings
 
@@ -213,16 +214,16 @@ class MachFiveHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Say which campaigns the key sees, or exactly what is wrong; never raises, never shows the key."""
         try:
-            return True, _greeting(self.settings, self.list_campaigns())
+            return True, greeting(self.settings, self.list_campaigns())
         except Exception as error:  # noqa: BLE001 - Airflow shows the text; an exception would be a blank page
-            return False, _diagnosis(error, self._settings)
+            return False, diagnosis(error, self._settings)
 
     async def atest_connection(self) -> tuple[bool, str]:
         """Await :meth:`test_connection`."""
         try:
-            return True, _greeting(await self.aget_settings(), await self.alist_campaigns())
+            return True, greeting(await self.aget_settings(), await self.alist_campaigns())
         except Exception as error:  # noqa: BLE001 - as above
-            return False, _diagnosis(error, self._settings)
+            return False, diagnosis(error, self._settings)
 
     def forget_connection(self) -> None:
         """Drop client and settings, so that the next call reads the connection anew: keys are rotated."""
@@ -295,19 +296,3 @@ def _refuse(name: str, matches: Sequence[Campaign], campaigns: Sequence[Campaign
         f"campaign_name: {what} called {name!r} in this workspace. Give one of these names, or campaign_id: "
         f"{listed}{more}."
     )
-
-
-def _greeting(settings: ConnectionSettings, campaigns: Sequence[Campaign]) -> str:
-    names = ", ".join(each.name for each in campaigns[:_CANDIDATES]) or "none yet"
-    return f"Connected to {settings.client.base_url}: this key's workspace has {len(campaigns)} campaigns ({names})."
-
-
-def _diagnosis(error: Exception, settings: ConnectionSettings | None) -> str:
-    address = settings.client.base_url if settings else "MachFive"
-    if isinstance(error, errors.TransportError):
-        return f"{address} cannot be reached: {error.message}. Check the base URL (host), proxy and firewall."
-    if isinstance(error, (errors.ProtocolError, errors.NotFoundError)):  # the API has campaigns, be it none
-        return f"{address} answers, but not as the MachFive API does: {error.message}. Check the base URL (host)."
-    if isinstance(error, errors.MachFiveError):
-        return str(error)
-    return f"The connection cannot be tested: {type(error).__name__}."

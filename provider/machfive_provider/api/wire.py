@@ -1,0 +1,53 @@
+"""What goes over the wire: a request, an answer, and the call that joins the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+__all__ = ["READ_TIMEOUT", "Call", "Request", "Response"]
+
+T = TypeVar("T")
+
+READ_TIMEOUT = 30.0  # seconds without a byte
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, without host and key.
+
+    :param endpoint: method and path template, for messages; never holds a value
+    :param read_timeout: seconds to wait between two bytes of the answer
+    :param repeatable: True if sending it twice costs nothing
+    """
+
+    method: str
+    path: str
+    endpoint: str
+    read_timeout: float = READ_TIMEOUT
+    params: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    accept: str = "application/json"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether sending it twice costs nothing: reads do not, both POSTs spend credits."""
+        return self.method == "GET"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One HTTP answer. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """A request together with the one way to read its answer; deciphering raises a ``MachFiveError``."""
+
+    request: Request
+    decipher: Callable[[Response], T]

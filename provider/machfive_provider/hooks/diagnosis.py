@@ -1,0 +1,33 @@
+"""What the Test button says of a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from machfive_provider import errors
+from machfive_provider.api.models import Campaign
+from machfive_provider.hooks.settings import ConnectionSettings
+from machfive_provider.texts import counted
+
+__all__ = ["diagnosis", "greeting"]
+
+_NAMED = 10
+
+
+def greeting(settings: ConnectionSettings, campaigns: Sequence[Campaign]) -> str:
+    """Say which workspace's campaigns a working connection sees."""
+    names = ", ".join(each.name for each in campaigns[:_NAMED]) or "none yet"
+    found = counted(len(campaigns), "campaign")
+    return f"Connected to {settings.client.base_url}: this key's workspace has {found} ({names})."
+
+
+def diagnosis(error: Exception, settings: ConnectionSettings | None) -> str:
+    """Say exactly what is wrong with a connection; never holds the key."""
+    address = settings.client.base_url if settings else "MachFive"
+    if isinstance(error, errors.TransportError):
+        return f"{address} cannot be reached: {error.message}. Check the base URL (host), proxy and firewall."
+    if isinstance(error, (errors.ProtocolError, errors.NotFoundError)):  # the API has campaigns, be it none
+        return f"{address} answers, but not as the MachFive API does: {error.message}. Check the base URL (host)."
+    if isinstance(error, errors.MachFiveError):
+        return str(error)
+    return f"The connection cannot be tested: {type(error).__name__}."
