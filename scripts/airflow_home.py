@@ -14,7 +14,7 @@ from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 USER = "admin"
-DATABASE_PATIENCE_SECONDS = 60
+DATABASE_PATIENCE_SECONDS = 15
 _PASSWORDS = "simple_auth_manager_passwords.json.generated"
 
 

@@ -57,7 +57,10 @@ def faults(sandbox: Sandbox) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def run_ids(live: LiveAirflow, faults: dict[str, Any]) -> dict[str, str]:
-    return {dag_id: live.trigger(dag_id) for dag_id in sorted(live.wanted)}
+    created = {dag_id: live.create_run(dag_id) for dag_id in sorted(live.wanted)}
+    for dag_id in created:
+        live.unpause(dag_id)
+    return created
 
 
 @pytest.fixture(scope="module")
