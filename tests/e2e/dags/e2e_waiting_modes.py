@@ -39,7 +39,9 @@ with DAG("e2e_sensor_on_worker", schedule=None):
         list_id=submit.output,
         deferrable=False,
         mode="reschedule",
-        poke_interval=2,
+        # Long enough for the scheduler to have heard of one look's end before the next: Airflow takes a late
+        # report for the failure of the look that is queued by then.
+        poke_interval=15,
         timeout=120,
     )
     export = MachFiveExportListOperator(
