@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import gc
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.sdk.io import attach
@@ -54,6 +60,9 @@ class Bucket(AbstractFileSystem):
         if any(each.startswith(f"{path}/") for each in self.objects):
             return {"name": path, "size": 0, "type": "directory"}
         raise FileNotFoundError(path)
+
+    def _rm(self, path: str) -> None:
+        del self.objects[path]
 
     def _open(self, path: str, mode: str = "rb", block_size=None, autocommit: bool = True, **kwargs) -> Upload:
         return Upload(self, path, mode, block_size or "default", autocommit, **kwargs)
@@ -160,6 +169,79 @@ def test_an_unknown_scheme_is_refused():
         Destination("nosuchscheme://b/a.csv")
 
 
+# --- what a killed export leaves behind
+
+KILLED = """
+import os, signal, sys
+from machfive_provider.destinations import Destination
+with Destination(sys.argv[1]).open() as sink:
+    sink.write(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def kill_while_writing(path: Path) -> str:
+    """Have another process killed while it writes; return the name of what it leaves."""
+    before = names(path.parent)
+    process = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert process.returncode == -9
+    (left,) = set(names(path.parent)) - set(before)
+    return left
+
+
+def test_the_next_export_removes_what_a_killed_one_left(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"before")
+    left = kill_while_writing(path)
+    assert left.startswith(".machfive-")
+    assert path.read_bytes() == b"before"
+    write(Destination(str(tmp_path / "b.csv")), b"another")
+    assert names(tmp_path) == [left, "a.csv", "b.csv"]
+    write(Destination(str(path)), b"after")
+    assert names(tmp_path) == ["a.csv", "b.csv"]
+    assert path.read_bytes() == b"after"
+
+
+def test_what_a_living_export_writes_stays(tmp_path: Path):
+    path = tmp_path / "a.csv"
+    with Destination(str(path)).open() as slow:
+        slow.write(b"slow")
+        write(Destination(str(path)), b"fast")
+        assert len(names(tmp_path)) == 2
+        assert path.read_bytes() == b"fast"
+    assert names(tmp_path) == ["a.csv"]
+    assert path.read_bytes() == b"slow"
+
+
+def test_a_file_taken_for_a_leftover_before_it_was_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    original, made = tempfile.mkstemp, []
+
+    def mkstemp(*args: Any, **kwargs: Any) -> tuple[int, str]:
+        handle, name = original(*args, **kwargs)
+        if not made:
+            Path(name).unlink()
+        made.append(name)
+        return handle, name
+
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    write(Destination(str(tmp_path / "a.csv")), b"x")
+    assert len(made) == 2
+    assert names(tmp_path) == ["a.csv"]
+
+
+def test_a_file_system_without_locks_keeps_its_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """There, nobody can tell them from what a living writer writes."""
+    path = tmp_path / "a.csv"
+    left = kill_while_writing(path)
+
+    def flock(handle: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    write(Destination(str(path)), b"x")
+    assert names(tmp_path) == [left, "a.csv"]
+
+
 # --- overwrite=False, the same everywhere
 
 
@@ -226,6 +308,31 @@ def test_overwrite_true_replaces(place: str):
     assert content(place) == b"after"
 
 
+def test_beside(place: str):
+    write(Destination(place, overwrite=False), b"result")
+    beside = Destination(f" {place} ", overwrite=False).beside(".missing.csv")
+    assert beside.url == f"{place}.missing.csv"
+    write(beside, b"old")
+    write(beside, b"new")  # it is ours to replace, whatever holds for the result
+    assert content(place) == b"result"
+    written = STORE.objects.get("/bucket/out.csv.missing.csv") or Path(f"{place}.missing.csv").read_bytes()
+    assert written == b"new"
+
+
+def test_remove(place: str, tmp_path: Path):
+    destination = Destination(place)
+    destination.remove()
+    write(destination, b"there")
+    destination.remove()
+    assert (names(tmp_path), STORE.objects) == ([], {})
+
+
+def test_what_cannot_be_removed_is_named(tmp_path: Path):
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(ConfigurationError, match=r"a\.csv' was written by an earlier attempt.*Remove it yourself"):
+        Destination(str(tmp_path / "a.csv")).remove()
+
+
 # --- object stores
 
 
@@ -269,9 +376,15 @@ def test_the_longest_file_name_can_be_written(tmp_path: Path):
     assert path.read_bytes() == b"all"
 
 
-def test_a_name_too_long_is_refused_before_anything_is_spent(tmp_path: Path):
-    with pytest.raises(ConfigurationError, match="cannot be written"):
-        Destination(str(tmp_path / ("x" * 256))).check(must_be_new=True)
+@pytest.mark.parametrize("length", [256, 244])
+def test_a_name_too_long_is_refused_before_anything_is_spent(tmp_path: Path, length: int):
+    """The file of the missing leads has a name of its own, longer by 12."""
+    with pytest.raises(ConfigurationError, match=r"cannot be written .*name too long"):
+        Destination(str(tmp_path / ("x" * length))).check(must_be_new=True)
+
+
+def test_the_longest_file_name_that_leaves_room_passes(tmp_path: Path):
+    Destination(str(tmp_path / ("x" * 243))).check(must_be_new=True)
 
 
 def test_what_is_no_regular_file_is_refused(tmp_path: Path):

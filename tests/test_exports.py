@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machfive_provider.api.models import LeadList
+from machfive_provider.api.models import Lead, LeadList
+from machfive_provider.delivery import Figures
 from machfive_provider.destinations import Destination
-from machfive_provider.errors import IncompleteExportError, ProtocolError, TransportError
-from machfive_provider.exports import FORMATS, MISSING_POLICIES, Figures, check_delivery, iter_leads, write_export
+from machfive_provider.errors import ProtocolError, TransportError
+from machfive_provider.exports import FORMATS, MISSING_POLICIES, iter_leads, write_export, write_missing
 
 
 class Api:
@@ -41,7 +42,8 @@ LEADS = [
     {"email": "Zoë@Example.com", "name": "Zoë 🦆", "sequence": [email(1, 'Hi "Zoë",\r\n\nünï\u2028'), email(2)]},
     {"email": "bob@example.com", "company": "B, Inc.", "score": 1.5, "sequence": [email(1)]},
 ]
-BY_JSON = Figures(leads=2, emails=3, delivered={"zoë@example.com", "bob@example.com"})
+BY_JSON = {"zoë@example.com": 2, "bob@example.com": 1}
+BY_CSV = dict.fromkeys(BY_JSON)
 JSON = json.dumps({"leads": LEADS}, ensure_ascii=False).encode()
 
 
@@ -56,11 +58,11 @@ CSV = as_csv(["email", "body_1"], *ROWS)
 
 
 def export(
-    tmp_path: Path, export_format: str, emails_created: int | None = 3, **exports
+    tmp_path: Path, export_format: str, emails_created: int | None = 3, email_count: int | None = None, **exports
 ) -> tuple[Figures, bytes, list]:
     api, path = Api(**exports), tmp_path / f"out.{export_format}"
     lead_list = LeadList("l1", "completed", emails_created=emails_created)
-    figures = write_export(api, lead_list, Destination(str(path)), export_format)
+    figures = write_export(api, lead_list, Destination(str(path)), export_format, email_count)
     written = path.read_bytes()
     assert figures.bytes == len(written)
     return figures, written, api.asked
@@ -74,7 +76,7 @@ def test_json_passes_through_untouched(tmp_path: Path):
     figures, written, asked = export(tmp_path, "json", json=JSON)
     assert written == JSON
     assert asked == [("l1", "json")]
-    assert (figures.leads, figures.emails, figures.delivered) == (2, 3, BY_JSON.delivered)
+    assert (figures.leads, figures.emails, figures.delivered) == (2, 3, BY_JSON)
 
 
 def test_jsonl_is_one_lead_a_line(tmp_path: Path):
@@ -84,7 +86,7 @@ def test_jsonl_is_one_lead_a_line(tmp_path: Path):
     assert [json.loads(line) for line in lines] == LEADS
     assert "Zoë 🦆" in lines[0]
     assert asked == [("l1", "json")]
-    assert (figures.leads, figures.emails, figures.delivered) == (2, 3, BY_JSON.delivered)
+    assert (figures.leads, figures.emails, figures.delivered) == (2, 3, BY_JSON)
 
 
 @pytest.mark.parametrize(
@@ -120,19 +122,53 @@ def test_csv_passes_through_untouched_and_is_counted(tmp_path: Path, content: by
     figures, written, asked = export(tmp_path, "csv", csv=content)
     assert written == content
     assert asked == [("l1", "csv")]
-    assert (figures.leads, figures.emails, figures.delivered) == (2, 3, BY_JSON.delivered)
+    assert (figures.leads, figures.emails, figures.delivered) == (2, 3, BY_CSV)
 
 
 @pytest.mark.parametrize(
-    ("content", "emails_created"),
-    [(as_csv(["name", "body_1"], ["Zoë", "Hi"], ["Bob", "Hi"]), 3), (CSV, None)],
-    ids=["no email column", "emails not told"],
+    ("content", "emails_created", "email_count"),
+    [
+        (as_csv(["name", "body_1"], ["Zoë", "Hi"], ["Bob", "Hi"]), 3, None),
+        (CSV, None, None),
+        (CSV, 3, 2),
+        (
+            as_csv(["email", "step"], *(["Zoë@Example.com", "1"], ["bob@example.com", "1"], ["ZOË@example.com", "2"])),
+            3,
+            1,
+        ),
+    ],
+    ids=["no email column", "emails not told", "fewer emails than asked", "a row for each email"],
 )
-def test_what_a_csv_does_not_tell_comes_from_the_json(tmp_path: Path, content: bytes, emails_created: int | None):
-    figures, written, asked = export(tmp_path, "csv", emails_created, csv=content, json=JSON)
+def test_what_a_csv_does_not_tell_comes_from_the_json(
+    tmp_path: Path, content: bytes, emails_created: int | None, email_count: int | None
+):
+    figures, written, asked = export(tmp_path, "csv", emails_created, email_count, csv=content, json=JSON)
     assert written == content
     assert asked == [("l1", "csv"), ("l1", "json")]
-    assert (figures.leads, figures.emails, figures.delivered) == (2, 3, BY_JSON.delivered)
+    assert (figures.leads, figures.repeats, figures.emails, figures.delivered) == (2, 0, 3, BY_JSON)
+
+
+@pytest.mark.parametrize(("emails_created", "email_count"), [(4, 2), (5, 2), (3, 1), (3, None)])
+def test_a_csv_with_emails_enough_needs_no_second_look(tmp_path: Path, emails_created: int, email_count: int | None):
+    figures, _, asked = export(tmp_path, "csv", emails_created, email_count, csv=CSV, json=JSON)
+    assert asked == [("l1", "csv")]
+    assert figures == Figures(bytes=len(CSV), emails=emails_created, delivered=BY_CSV)
+
+
+def test_the_json_adds_no_leads_to_those_of_the_csv(tmp_path: Path):
+    """The file that was written is judged: a lead that only the other export holds is missing from it."""
+    only_bob = as_csv(["email", "body_1"], ROWS[1], ["eve@example.com", "Hi"])
+    figures, _, _ = export(tmp_path, "csv", 3, 2, csv=only_bob, json=JSON)
+    assert figures.delivered == {"bob@example.com": 1, "eve@example.com": None}
+
+
+@pytest.mark.parametrize("export_format", ["json", "jsonl", "csv"])
+def test_a_lead_that_comes_again_is_counted(tmp_path: Path, export_format: str):
+    again = [*LEADS, {"email": "BOB@example.com", "sequence": []}, {"email": " bob@example.com", "sequence": []}]
+    as_json = json.dumps({"leads": again}).encode()
+    as_rows = as_csv(["email"], *([lead["email"]] for lead in again))
+    figures, _, _ = export(tmp_path, export_format, json=as_json, csv=as_rows)
+    assert (figures.leads, figures.repeats, figures.emails, figures.delivered) == (4, 2, 3, BY_JSON)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +184,7 @@ def test_what_a_csv_does_not_tell_comes_from_the_json(tmp_path: Path, content: b
 def test_a_list_without_leads(tmp_path: Path, export_format: str, content: bytes):
     source = {"csv" if export_format == "csv" else "json": content}
     figures, written, _ = export(tmp_path, export_format, 0, **source)
-    assert (figures.leads, figures.emails, figures.delivered) == (0, 0, set())
+    assert (figures.leads, figures.emails, figures.delivered) == (0, 0, {})
     assert written == (b"" if export_format == "jsonl" else content)
 
 
@@ -263,51 +299,42 @@ def test_any_bytes_are_leads_or_a_protocol_error(content: bytes):
     assert len(outcome) == len(json.loads(content)["leads"])
 
 
-BACK = Figures(leads=2, delivered={"a@example.com", "b@example.com"})
-
-
-@pytest.mark.parametrize(
-    ("expected", "missing", "total"),
-    [
-        (None, 0, 0),
-        (2, 0, 2),
-        (1, 0, 1),
-        (0, 0, 0),
-        (3, 1, 3),
-        (set(), 0, 0),
-        ({"a@example.com"}, 0, 1),
-        ({"a@example.com", "b@example.com"}, 0, 2),
-        ({"a@example.com", "c@example.com"}, 1, 2),
-        ({"c@example.com", "d@example.com", "e@example.com"}, 3, 3),
-    ],
-    ids=repr,
-)
-def test_check_delivery(expected, missing: int, total: int):
-    text = f"l1 lacks {missing} of the {total} leads that were submitted and paid for"
-    assert check_delivery(BACK, expected, "ignore", "l1") == (missing, None)
-    assert check_delivery(BACK, expected, "warn", "l1") == (missing, f"{text}." if missing else None)
-    if missing:
-        with pytest.raises(IncompleteExportError, match=text) as caught:
-            check_delivery(BACK, expected, "fail", "l1")
-        assert "example.com" not in str(caught.value)
-    else:
-        assert check_delivery(BACK, expected, "fail", "l1") == (0, None)
-
-
 @pytest.mark.parametrize(
     ("content", "delivered"),
     [
-        (b"email,step\r\na@x.io,1\r\na@x.io,2\r\n", {"a@x.io"}),
         (b"Title,Recipient\r\nHead @ Acme,a@x.io\r\nCTO,b@x.io\r\n", {"a@x.io", "b@x.io"}),
         (b"cc,Email Address\r\nz@x.io,a@x.io\r\n", {"a@x.io"}),
     ],
-    ids=["a row for each email", "an at sign elsewhere", "headed email address"],
+    ids=["an at sign elsewhere", "headed email address"],
 )
 def test_csv_leads_are_counted_by_their_email(tmp_path: Path, content: bytes, delivered: set[str]):
     figures, _, _ = export(tmp_path, "csv", csv=content)
-    assert (figures.leads, figures.delivered) == (len(delivered), delivered)
+    assert (figures.leads, set(figures.delivered)) == (len(delivered), delivered)
 
 
 def test_brackets_without_end_are_no_export():
     with pytest.raises(ProtocolError):
         list(iter_leads([b"[" * 3000 + b"]" * 3000]))
+
+
+# --- the leads that are missing
+
+
+ANN, BEN = Lead("ann@x.io", name="Ann"), Lead("ben@x.io")
+
+
+def test_missing_leads_are_written_beside_the_result(tmp_path: Path):
+    path = write_missing(Destination(f" {tmp_path}/emails.jsonl"), [ANN, BEN])
+    assert path == f"{tmp_path}/emails.jsonl.missing.csv"
+    assert Path(path).read_bytes() == b"email,name\r\nann@x.io,Ann\r\nben@x.io,\r\n"
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_the_missing_leads_of_an_earlier_attempt_are_replaced_or_removed(tmp_path: Path, overwrite: bool):
+    destination = Destination(str(tmp_path / "emails.jsonl"), overwrite=overwrite)
+    write_missing(destination, [ANN, BEN])
+    path = write_missing(destination, [BEN])
+    assert Path(path).read_bytes() == b"email\r\nben@x.io\r\n"
+    assert write_missing(destination, []) is None
+    assert write_missing(destination, []) is None
+    assert list(tmp_path.iterdir()) == []

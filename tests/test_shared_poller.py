@@ -95,13 +95,13 @@ async def test_one_trigger_at_a_time_uses_one_connection(slow_sandbox: Sandbox, 
 
 async def test_lists_and_capacity_share_a_poller(slow_sandbox: Sandbox, lists: list[str]):
     now = time.time()
-    waiting = start(waiting_for(lists[0]), MachFiveCapacityTrigger(CONN_ID, now, now + 60, 0.01))
+    waiting = start(waiting_for(lists[0]), MachFiveCapacityTrigger(CONN_ID, now, now + 60, 0.01, limit=3))
     await looks(slow_sandbox, 5)
     await in_thread(slow_sandbox.wait_for_requests, "lists", 4)
     assert len(_pollers[asyncio.get_running_loop()]) == 1
     slow_sandbox.complete(lists[0])
     (ended,), (room,) = await asyncio.gather(*waiting)
-    assert (ended.payload["status"], room.payload["status"]) == ("ended", "room")
+    assert (ended.payload["status"], room.payload["status"]) == ("ended", "submit")
 
 
 async def test_connections_do_not_share(slow_sandbox: Sandbox, lists: list[str], monkeypatch: pytest.MonkeyPatch):
@@ -193,6 +193,136 @@ async def test_a_connection_removed_meanwhile(slow_sandbox: Sandbox, lists: list
     ((event,),) = await asyncio.gather(*waiting)
     with pytest.raises(errors.ConfigurationError, match="'machfive_default'"):
         events.read(event.payload, "ended")
+
+
+# --- when the API asks for fewer requests
+
+
+class LoopClock:
+    """Sets a loop's clock forward, so that what is due in minutes is due now."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        loop = asyncio.get_running_loop()
+        self.ahead, real = 0.0, loop.time
+        monkeypatch.setattr(loop, "time", lambda: real() + self.ahead)
+
+    async def forward(self, seconds: float) -> None:
+        self.ahead += seconds
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def clock(monkeypatch: pytest.MonkeyPatch) -> LoopClock:
+    return LoopClock(monkeypatch)
+
+
+async def refused(sandbox: Sandbox, status: int) -> int:
+    """Wait until an answer of the status is out and nothing is under way; return how many requests there were."""
+
+    def settled() -> bool:
+        statuses = [request.status for request in sandbox.requests]
+        return status in statuses and None not in statuses
+
+    await in_thread(sandbox.wait_until, settled)
+    await barrier()
+    await in_thread(sandbox.wait_until, settled)
+    return len(sandbox.requests_to("list"))
+
+
+async def barrier() -> None:
+    """Return when a request of our own has been there and back: whatever else was due has been sent by then."""
+
+    def there_and_back() -> None:
+        with MachFiveHook() as hook:
+            hook.list_campaigns()
+
+    await in_thread(there_and_back)
+
+
+@pytest.mark.parametrize(
+    ("answer", "held"),
+    [
+        ({"status": 429, "headers": {"Retry-After": "120"}}, 120),
+        ({"status": 503, "headers": {"Retry-After": "120"}}, 120),
+        ({"status": 429, "code": "RATE_LIMITED"}, 10),
+        ({"status": 429, "headers": {"Retry-After": "86400"}}, 300),
+    ],
+    ids=str,
+)
+async def test_one_wish_holds_back_all(
+    answer: dict[str, Any], held: float, slow_sandbox: Sandbox, lists: list[str], clock: LoopClock, logs: support.Logs
+):
+    slow_sandbox.fault("status", endpoint="list", contains=lists[0], **answer)
+    now = time.time()
+    waiting = start(*(waiting_for(lists[number % 3]) for number in range(30)))
+    waiting += start(MachFiveCapacityTrigger(CONN_ID, now, now + 60, 0.01, limit=3))
+    asked = await refused(slow_sandbox, answer["status"])
+    rooms = len(slow_sandbox.requests_to("lists"))
+    await clock.forward(held - 3)
+    await barrier()
+    assert len(slow_sandbox.requests_to("list")) == asked
+    assert len(slow_sandbox.requests_to("lists")) == rooms
+    assert logs.count("Connection 'machfive_default' is not used for reads for") == 1
+    await clock.forward(3)
+    await looks(slow_sandbox, 60)
+    for list_id in lists:
+        slow_sandbox.complete(list_id)
+    await clock.forward(86400)  # the one that was refused keeps to what it was told
+    await asyncio.gather(*waiting)
+
+
+async def test_an_error_without_a_wish_holds_back_nobody(slow_sandbox: Sandbox, lists: list[str]):
+    async with shared_poller(CONN_ID) as poller:
+        slow_sandbox.fault("status", endpoint="list", status=500)
+        slow_sandbox.fault("status", endpoint="list", status=429, headers={"Retry-After": "0"})
+        for _ in range(2):
+            with pytest.raises(errors.MachFiveTransientError):
+                await poller.look(lists[0], 0)
+        assert (await poller.look(lists[0], 0)).id == lists[0]
+
+
+async def test_nobody_is_held_back_for_ever(slow_sandbox: Sandbox, lists: list[str], clock: LoopClock):
+    """Who has waited for five minutes hears of it, so that it can look at its deadline."""
+    slow_sandbox.fault("status", endpoint="list", times=None, status=429, headers={"Retry-After": "200"})
+    async with shared_poller(CONN_ID) as poller:
+        with pytest.raises(errors.RateLimitedError):
+            await poller.look(lists[0], 0)
+        held = [asyncio.create_task(poller.look(lists[1], 0)) for _ in range(20)]
+        await clock.forward(1)
+        assert len(slow_sandbox.requests_to("list")) == 1
+        await clock.forward(200)  # some ask, and are refused anew
+        await asyncio.wait(held, return_when=asyncio.FIRST_COMPLETED)
+        await refused(slow_sandbox, 429)
+        await clock.forward(150)
+        for error in await asyncio.gather(*held, return_exceptions=True):
+            assert isinstance(error, errors.RateLimitedError)
+        # No more than look at the same time found out.
+        assert len(slow_sandbox.requests_to("list")) <= 1 + 8
+        assert sum("this one was held back for 5 min" in str(task.exception()) for task in held) >= 12
+
+
+async def test_who_leaves_in_a_pause_is_not_asked_for(slow_sandbox: Sandbox, lists: list[str], clock: LoopClock):
+    slow_sandbox.fault("status", endpoint="list", status=429, headers={"Retry-After": "200"})
+    async with shared_poller(CONN_ID) as poller:
+        with pytest.raises(errors.RateLimitedError):
+            await poller.look(lists[0], 0)
+        gone, stays = (asyncio.create_task(poller.look(each, 0)) for each in lists[1:])
+        await clock.forward(1)
+        gone.cancel()
+        await clock.forward(201)
+        assert (await stays).id == lists[2]
+        await barrier()
+    assert [request.path[-36:] for request in slow_sandbox.requests_to("list")] == [lists[0], lists[2]]
+
+
+async def test_the_settings_are_those_last_read(slow_sandbox: Sandbox, lists: list[str], connect: Connect):
+    async with shared_poller(CONN_ID) as poller:
+        assert (await poller.settings()).max_concurrent_batches is None
+        connect(slow_sandbox, password=NEW_KEY, extra={"max_concurrent_batches": 7})
+        slow_sandbox.workspaces[0].api_key = NEW_KEY
+        assert (await poller.look(lists[0], 0)).id == lists[0]
+        assert (await poller.settings()).max_concurrent_batches == 7
 
 
 # --- ending

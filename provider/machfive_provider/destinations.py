@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,10 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from machfive_provider.delivery import MISSING_ENDING
 from machfive_provider.errors import ConfigurationError
 from machfive_provider.texts import absolute
 
 __all__ = ["Destination", "Sink"]
+
+_PART = ".part"
 
 
 class Sink(Protocol):
@@ -76,6 +81,28 @@ class Destination:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
+        with suppress(FileNotFoundError):  # but not a name that is too long
+            path.with_name(f"{path.name}{MISSING_ENDING}").lstat()
+
+    def beside(self, ending: str) -> Destination:
+        """Return the destination whose name is longer by ``ending``; it may always be replaced."""
+        return Destination(f"{self.url}{ending}")
+
+    def remove(self) -> None:
+        """Remove what is there, if anything.
+
+        :raises ConfigurationError: if it cannot be removed
+        """
+        try:
+            if self._fs.exists(self._path.path):
+                self._fs.rm_file(self._path.path)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise ConfigurationError(
+                f"{self.url!r} was written by an earlier attempt, does not apply any more and cannot be removed "
+                f"({type(error).__name__}: {error}). Remove it yourself, and do not submit it."
+            ) from error
 
     @contextmanager
     def open(self) -> Iterator[Sink]:
@@ -102,19 +129,46 @@ class Destination:
 
 @contextmanager
 def _local_file(path: Path) -> Iterator[Any]:
-    # Beside its destination, because only a rename within one file system is atomic.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".machfive-", suffix=".part")
+    prefix = f".machfive-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-"
+    for leftover in path.parent.glob(f"{prefix}*{_PART}"):
+        _remove_unless_locked(leftover)
+    handle, part = _locked_part(path.parent, prefix)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+            part.chmod(0o666 & ~_umask())
+            part.replace(path)
     except BaseException:
         with suppress(FileNotFoundError):
-            Path(name).unlink()
+            part.unlink()
         raise
+
+
+def _locked_part(folder: Path, prefix: str) -> tuple[int, Path]:
+    """Open a new file beside a destination, since only a rename within one file system is atomic.
+
+    The lock says that its writer lives, whatever way the writer may end.
+    """
+    while True:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=_PART)
+        with suppress(OSError):  # a file system without locks: nobody else gets one either, and removes it
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # taken for a leftover between its creation and its lock
+
+
+def _remove_unless_locked(part: Path) -> None:
+    # Whatever prevents it, the export itself can go on.
+    with suppress(OSError):
+        handle = os.open(part, os.O_RDWR)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
+        finally:
+            os.close(handle)
 
 
 @contextmanager

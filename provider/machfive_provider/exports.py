@@ -6,18 +6,18 @@ import csv
 import json
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from machfive_provider.api.models import Email, LeadList, ShapeError, array
+from machfive_provider.api.models import Email, Lead, LeadList, ShapeError, array
+from machfive_provider.delivery import MISSING_ENDING, Figures, leads_as_csv
 from machfive_provider.destinations import Destination
-from machfive_provider.errors import IncompleteExportError, ProtocolError
+from machfive_provider.errors import ProtocolError
 
 if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
 
-__all__ = ["FORMATS", "MISSING_POLICIES", "Figures", "check_delivery", "iter_leads", "write_export"]
+__all__ = ["FORMATS", "MISSING_POLICIES", "iter_leads", "write_export", "write_missing"]
 
 FORMATS = ("csv", "json", "jsonl")
 MISSING_POLICIES = ("fail", "warn", "ignore")
@@ -26,31 +26,18 @@ _EMAIL_HEADERS = ("email", "e-mail", "email address", "email_address")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
-@dataclass(slots=True)
-class Figures:
-    """What came back.
-
-    :param delivered: the leads' emails, in lower case
-    :param emails: written emails in all; None where a CSV does not tell
-    """
-
-    bytes: int = 0
-    leads: int = 0
-    emails: int | None = 0
-    delivered: set[str] = field(default_factory=set)
-
-    def note(self, lead: dict[str, Any]) -> None:
-        """Count one lead of a JSON export."""
-        self.leads += 1
-        self.emails = (self.emails or 0) + len(lead["sequence"])
-        self.delivered.add(lead["email"].casefold())
-
-
-def write_export(hook: MachFiveHook, lead_list: LeadList, destination: Destination, export_format: str) -> Figures:
+def write_export(
+    hook: MachFiveHook,
+    lead_list: LeadList,
+    destination: Destination,
+    export_format: str,
+    email_count: int | None = None,
+) -> Figures:
     """Write a completed list's emails and return the figures.
 
     csv and json are the API's own bytes; jsonl is one lead a line, made from the json.
 
+    :param email_count: emails asked for each lead, if known: a CSV whose list has fewer in all is looked up in the json
     :raises NotReadyError: if the list has not completed after all
     :raises ProtocolError: if the export is not what the contract says; the destination stays as it was
     """
@@ -58,49 +45,33 @@ def write_export(hook: MachFiveHook, lead_list: LeadList, destination: Destinati
     with destination.open() as sink:
         source = hook.stream_export(lead_list.id, "csv" if export_format == "csv" else "json")
         if export_format == "jsonl":
-            for lead in iter_leads(source):
-                figures.note(lead)
+            for lead in _noted(iter_leads(source), figures):
                 sink.write(json.dumps(lead, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
         elif export_format == "json":
-            for lead in iter_leads(_copied(source, sink.write)):
-                figures.note(lead)
+            for _ in _noted(iter_leads(_copied(source, sink.write)), figures):
+                pass
         else:
-            found = _count_csv(_copied(source, sink.write))
-            figures = found or Figures()
-            figures.emails = lead_list.emails_created
-            if found is None or figures.emails is None:
-                figures = _figures_of_json(hook, lead_list.id)
+            figures = _completed(hook, lead_list, _count_csv(_copied(source, sink.write)), email_count)
         figures.bytes = sink.written
     return figures
 
 
-def check_delivery(
-    figures: Figures, expected: int | set[str] | None, policy: str, where: str
-) -> tuple[int, str | None]:
-    """Compare what came back with what was bought.
+def write_missing(destination: Destination, leads: Sequence[Lead]) -> str | None:
+    """Write the leads that are missing from a result beside it, as a CSV that ``leads_path`` takes.
 
-    :param expected: the emails in lower case, or only their number, or None if not even that is known
-    :param policy: ``fail``, ``warn`` or ``ignore``
-    :param where: the list and the file, for the message
-    :return: how many leads are missing, and a warning for the log if there is one to give
-    :raises IncompleteExportError: if leads are missing, under ``fail``
+    Without any, the file of an earlier attempt is removed: submitting it would pay again for leads that are there.
+
+    :param destination: the result's
+    :return: the file's path or URL, None if there is none
+    :raises ConfigurationError: if an earlier attempt's file cannot be removed
     """
-    if expected is None:
-        return 0, None
-    if isinstance(expected, set):
-        missing = len(expected - figures.delivered)
-        total = len(expected)
-    else:
-        missing, total = max(0, expected - figures.leads), expected
-    if not missing or policy == "ignore":
-        return missing, None
-    text = f"{where} lacks {missing} of the {total} leads that were submitted and paid for"
-    if policy == "fail":
-        raise IncompleteExportError(
-            f"{text}. The file is written and holds the others. Ask MachFive support about the list, submit the "
-            "missing leads again, or set on_missing_leads='warn'."
-        )
-    return missing, f"{text}."
+    beside = destination.beside(MISSING_ENDING)
+    if not leads:
+        beside.remove()
+        return None
+    with beside.open() as sink:
+        sink.write(leads_as_csv(leads))
+    return beside.url
 
 
 def iter_leads(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -144,16 +115,29 @@ def _not_the_contract(why: str) -> ProtocolError:
     )
 
 
-def _figures_of_json(hook: MachFiveHook, list_id: str) -> Figures:
-    figures = Figures()
-    for lead in iter_leads(hook.stream_export(list_id, "json")):
-        figures.note(lead)
-    return figures
+def _noted(leads: Iterable[dict[str, Any]], figures: Figures) -> Iterator[dict[str, Any]]:
+    """Count leads of a JSON export as they pass."""
+    for lead in leads:
+        figures.note(lead["email"], len(lead["sequence"]))
+        yield lead
+
+
+def _completed(hook: MachFiveHook, lead_list: LeadList, found: Figures | None, email_count: int | None) -> Figures:
+    """Complete what a CSV tells by the list's own total and, where that is not enough, by the JSON export."""
+    if found is not None:
+        found.emails = lead_list.emails_created
+        # Rows with the same email are one lead's emails or a lead delivered twice: the columns are undocumented.
+        if found.emails is not None and not found.repeats and not found.may_be_short(email_count):
+            return found
+    by_json = Figures()
+    for _ in _noted(iter_leads(hook.stream_export(lead_list.id, "json")), by_json):
+        pass
+    return by_json if found is None else found.completed_by(by_json)
 
 
 def _count_csv(chunks: Iterable[bytes]) -> Figures | None:
     """Count leads by their email column; None if no column holds emails (the columns are undocumented)."""
-    figures, column, rows_seen = Figures(), None, 0
+    figures, column, rows_seen = Figures(emails=None), None, 0
     try:
         rows = csv.reader(_lines(chunks))
         header = [cell.strip().casefold() for cell in next(rows, [])]
@@ -162,8 +146,7 @@ def _count_csv(chunks: Iterable[bytes]) -> Figures | None:
             if column is None:
                 column = next((index for index, cell in enumerate(row) if _EMAIL.fullmatch(cell.strip())), None)
             if column is not None and len(row) > column and row[column].strip():
-                figures.delivered.add(row[column].strip().casefold())
-        figures.leads = len(figures.delivered)
+                figures.note(row[column])
         return figures if column is not None or not rows_seen else None
     except csv.Error as error:
         raise _not_the_contract(f"it is not CSV ({error})") from error

@@ -1,7 +1,8 @@
 """One poller and one HTTP client for all triggers of a connection in a triggerer.
 
 A trigger asks for a look at a list at a time; the poller takes it and hands the answer back. It only
-ever sends GETs, so running a trigger twice is harmless.
+ever sends GETs, so running a trigger twice is harmless. When the API asks for fewer requests, all waiters of
+the connection wait.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextvars
 import heapq
 import itertools
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,12 +23,18 @@ from machfive_provider.api.client import AsyncMachFiveClient
 from machfive_provider.api.models import LeadList
 from machfive_provider.api.retries import ONCE
 from machfive_provider.api.wire import Call
-from machfive_provider.errors import UnauthorizedError
+from machfive_provider.errors import MachFiveError, RateLimitedError, UnauthorizedError
 from machfive_provider.hooks.machfive import load_settings_async
+from machfive_provider.hooks.settings import ConnectionSettings
+from machfive_provider.texts import duration
 
 __all__ = ["SharedPoller", "shared_poller"]
 
 _AT_ONCE = 8  # requests under way at the same time
+_LONGEST_PAUSE = 300.0  # seconds; how long the API's wish may hold back a read, whatever it asks for
+_UNASKED_PAUSE = 10.0  # seconds after a 429 that does not say how long
+
+_log = logging.getLogger(__name__)
 
 
 class SharedPoller:
@@ -44,6 +52,8 @@ class SharedPoller:
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._connecting = asyncio.Lock()
         self._client: AsyncMachFiveClient | None = None
+        self._settings: ConnectionSettings | None = None
+        self._paused_until = float("-inf")
         self._users: Counter[AsyncMachFiveClient] = Counter()
         self._under_way: set[asyncio.Task[None]] = set()
         # An empty context: what the poller logs belongs to the triggerer, not to the task that came first.
@@ -58,13 +68,56 @@ class SharedPoller:
         return await answer
 
     async def send(self, call: Call[Any]) -> Any:
-        """Send a read now; on a 401 the connection is read once more, because keys are rotated."""
-        async with self._places:
-            client = self._client or await self._connect(None)
-            try:
-                return await self._send_with(client, call)
-            except UnauthorizedError:
-                return await self._send_with(await self._connect(client), call)
+        """Send a read now, or as soon as the API may be asked again.
+
+        On a 401 the connection is read once more, because keys are rotated.
+
+        :raises MachFiveError: as the API answers, or if the read was held back for longer than a waiter can bear
+        """
+        give_up = self._loop.time() + _LONGEST_PAUSE
+        while True:
+            await self._pause_over(give_up)
+            async with self._places:
+                # Another's answer may have begun a pause while this one queued.
+                if self._paused_until > self._loop.time():
+                    continue
+                try:
+                    return await self._send_now(call)
+                except MachFiveError as error:
+                    self._hold_back(error)
+                    raise
+
+    async def settings(self) -> ConnectionSettings:
+        """Return what the connection says, as last read; raises a ``MachFiveError``."""
+        while self._settings is None:
+            await self._connect(None)
+        return self._settings
+
+    async def _pause_over(self, give_up: float) -> None:
+        while (left := self._paused_until - self._loop.time()) > 0:
+            patience = give_up - self._loop.time()
+            if patience <= 0:
+                raise RateLimitedError(
+                    f"MachFive keeps asking for fewer requests; this one was held back for {duration(_LONGEST_PAUSE)}",
+                    retry_after=round(left, 1),
+                )
+            await asyncio.sleep(min(left, patience))
+
+    def _hold_back(self, error: MachFiveError) -> None:
+        seconds = error.retry_after
+        if seconds is None:
+            seconds = _UNASKED_PAUSE if isinstance(error, RateLimitedError) else 0.0
+        until = self._loop.time() + min(seconds, _LONGEST_PAUSE)
+        if seconds > 0 and until > self._paused_until:
+            self._paused_until = until
+            _log.info("Connection %r is not used for reads for %s: %s", self.conn_id, duration(seconds), error)
+
+    async def _send_now(self, call: Call[Any]) -> Any:
+        client = self._client or await self._connect(None)
+        try:
+            return await self._send_with(client, call)
+        except UnauthorizedError:
+            return await self._send_with(await self._connect(client), call)
 
     async def _send_with(self, client: AsyncMachFiveClient, call: Call[Any]) -> Any:
         # A client that was replaced is closed by whoever uses it last, not under the feet of the others.
@@ -99,6 +152,8 @@ class SharedPoller:
                 task = self._loop.create_task(self._answer(list_id, answer))
                 self._under_way.add(task)
                 task.add_done_callback(self._under_way.discard)
+                # Held back for minutes, it must not be sent for a waiter that has gone meanwhile.
+                answer.add_done_callback(lambda _, task=task: task.cancel())  # type: ignore[misc]
 
     async def _sleep_until_changed(self, pause: float | None) -> None:
         try:
@@ -120,8 +175,8 @@ class SharedPoller:
     async def _connect(self, stale: AsyncMachFiveClient | None) -> AsyncMachFiveClient:
         async with self._connecting:
             if self._client is None or self._client is stale:
-                settings = await load_settings_async(self.conn_id)
-                old, self._client = self._client, AsyncMachFiveClient(settings.client, ONCE)
+                self._settings = await load_settings_async(self.conn_id)
+                old, self._client = self._client, AsyncMachFiveClient(self._settings.client, ONCE)
                 if old is not None and old not in self._users:
                     await old.close()
             return self._client

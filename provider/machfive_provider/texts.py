@@ -26,11 +26,12 @@ def absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).absolute())
 
 
-def counted(number: int | None, noun: str) -> str:
+def counted(number: int | None, noun: str, plural: str | None = None) -> str:
     """Write ``1 lead``, ``2 leads``, or ``an unknown number of leads``."""
+    many = plural or f"{noun}s"
     if number is None:
-        return f"an unknown number of {noun}s"
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+        return f"an unknown number of {many}"
+    return f"{number} {noun}" if number == 1 else f"{number} {many}"
 
 
 def duration(seconds: float) -> str:

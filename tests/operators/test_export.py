@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +66,9 @@ def test_export(deferrable: bool, form: str, sandbox: Sandbox, connect: Connect,
         "leads": 3,
         "emails": 9,
         "missing": 0,
+        "extra": 0,
+        "short": None,
+        "missing_path": None,
     }
     assert run.xcoms[MachFiveCampaignLink().xcom_key].endswith(sandbox.campaign_id)
     with MachFiveHook() as hook:
@@ -160,23 +165,30 @@ def test_a_list_that_does_not_exist(deferrable: bool, sandbox: Sandbox, connect:
     assert len(sandbox.requests) == 1
 
 
-EXPECTED: dict[str, tuple[Any, int]] = {
-    "the list's own count": (None, 0),
-    "a number": (3, 0),
-    "a number as text": ("3", 0),
-    "more": (5, 2),
-    "emails": (EMAILS, 0),
-    "emails in another case": ([email.upper() for email in EMAILS], 0),
-    "another email": ([*EMAILS, "x@example.com"], 1),
-    "leads": (list(LEADS), 0),
-    "leads as JSON": (json.dumps([*LEADS, {"email": "x@example.com"}]), 1),
-    "fewer": (EMAILS[:1], 0),
+EXPECTED: dict[str, tuple[Any, int, int, str | None]] = {
+    "the list's own count": (None, 0, 0, None),
+    "a number": (3, 0, 0, None),
+    "a number as text": ("3", 0, 0, None),
+    "more": (5, 2, 0, None),
+    "less": (1, 0, 2, None),
+    "emails": (EMAILS, 0, 0, None),
+    "emails in another case": ([email.upper() for email in EMAILS], 0, 0, None),
+    "another email": ([*EMAILS, "x@example.com"], 1, 0, "email\nx@example.com\n"),
+    "leads": (list(LEADS), 0, 0, None),
+    "leads as JSON": (json.dumps([*LEADS, {"email": "x@example.com"}]), 1, 0, "email\nx@example.com\n"),
+    "a lead with a name": (
+        [*LEADS, {"email": "x@example.com", "Full Name": "X"}],
+        1,
+        0,
+        "email,name\nx@example.com,X\n",
+    ),
+    "fewer": (EMAILS[:1], 0, 2, None),
 }
 
 
 @pytest.mark.parametrize("case", EXPECTED)
 def test_expected_leads(case: str, sandbox: Sandbox, connect: Connect, tmp_path: Path, logs: Logs, sleeps: list[Any]):
-    expected, missing = EXPECTED[case]
+    expected, missing, extra, missing_file = EXPECTED[case]
     connect(sandbox)
     operator = MachFiveExportListOperator(
         task_id="export",
@@ -187,9 +199,14 @@ def test_expected_leads(case: str, sandbox: Sandbox, connect: Connect, tmp_path:
     )
     run = Run(operator)
     run()
-    assert run.xcoms["machfive_export"]["missing"] == missing
-    assert (f"lacks {missing} of the" in logs.text) == bool(missing)
-    assert leaks(PERSONAL, logs.text) == []
+    beside = tmp_path / "emails.csv.missing.csv"
+    told = run.xcoms["machfive_export"]
+    assert (told["missing"], told["extra"], told["short"]) == (missing, extra, None)
+    assert told["missing_path"] == (str(beside) if missing_file else None)
+    assert (beside.read_text() if beside.exists() else None) == missing_file
+    assert logs.count(f"lacks {missing} of the") == bool(missing)
+    assert logs.count(f"holds {extra} leads more than was bought") == bool(extra)
+    assert leaks([*PERSONAL, "x@example"], logs.text) == []
 
 
 def test_expected_leads_from_a_file(sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any]):
@@ -199,9 +216,10 @@ def test_expected_leads_from_a_file(sandbox: Sandbox, connect: Connect, tmp_path
     operator = MachFiveExportListOperator(
         task_id="export", list_id=bought(sandbox), export_to=str(tmp_path / "out.csv"), expected_leads=str(leads)
     )
-    with pytest.raises(errors.IncompleteExportError, match="lacks 1 of the 4 leads"):
+    with pytest.raises(errors.IncompleteExportError, match=r"lacks 1 of the 4 leads.*out\.csv\.missing\.csv"):
         Run(operator)()
     assert (tmp_path / "out.csv").exists()
+    assert (tmp_path / "out.csv.missing.csv").read_text() == "email\nx@example.com\n"
 
 
 def test_leads_that_got_lost(sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any]):
@@ -212,8 +230,57 @@ def test_leads_that_got_lost(sandbox: Sandbox, connect: Connect, tmp_path: Path,
     operator = MachFiveExportListOperator(
         task_id="export", list_id=list_id, export_to=str(tmp_path / "out.csv"), expected_leads=3
     )
-    with pytest.raises(errors.IncompleteExportError, match="lacks 2 of the 3 leads"):
+    with pytest.raises(errors.IncompleteExportError, match=r"lacks 2 of the 3 leads.*Only their number is known"):
         Run(operator)()
+    assert [each.name for each in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_a_list_that_does_not_tell_its_leads(
+    sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any], logs: Logs
+):
+    connect(sandbox)
+    list_id = bought(sandbox)
+    sandbox.fault("drop_field", endpoint="list", times=None, field="leads_count")
+    run = Run(MachFiveExportListOperator(task_id="export", list_id=list_id, export_to=str(tmp_path / "out.csv")))
+    run()
+    told = run.xcoms["machfive_export"]
+    assert [told[name] for name in ("leads", "missing", "extra", "short", "missing_path")] == [
+        3,
+        None,
+        None,
+        None,
+        None,
+    ]
+    assert logs.count("nothing can be counted as missing") == 1
+
+
+KILLED = """
+import sys
+from machfive_provider.operators.export import MachFiveExportListOperator
+from tests.support import Run
+Run(MachFiveExportListOperator(task_id="export", list_id=sys.argv[1], export_to=sys.argv[2]))()
+"""
+
+
+def test_an_export_that_is_killed_is_repeated_to_the_byte(
+    sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any]
+):
+    connect(sandbox)
+    list_id, target, again = bought(sandbox), tmp_path / "out.csv", tmp_path / "again.csv"
+    sandbox.fault("hang", endpoint="export")
+    process = subprocess.Popen([sys.executable, "-c", KILLED, list_id, str(target)], cwd=Path(__file__).parents[2])
+    try:
+        sandbox.wait_for_requests("export", 1)
+    finally:
+        process.kill()
+        assert process.wait() == -9
+    (left,) = (each.name for each in tmp_path.iterdir())
+    assert left.startswith(".machfive-")
+    for path in (target, again, target):
+        Run(MachFiveExportListOperator(task_id="export", list_id=list_id, export_to=str(path)))()
+        assert target.read_bytes()
+    assert target.read_bytes() == again.read_bytes()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["again.csv", "out.csv"]
 
 
 def test_overwrite_false(sandbox: Sandbox, connect: Connect, tmp_path: Path, sleeps: list[Any]):

@@ -226,6 +226,9 @@ def test_export(deferrable: bool, form: str, slow_sandbox: Sandbox, connect: Con
         "leads": 3,
         "emails": 6,
         "missing": 0,
+        "extra": 0,
+        "short": 0,
+        "missing_path": None,
     }
     if form == "csv":
         rows = list(csv.DictReader(io.StringIO(content.decode())))

@@ -51,8 +51,12 @@ def test_lists_that_ended():
     assert (event["started_at"], event["deadline"]) == (1.5, 2.5)
 
 
-def test_room():
-    assert events.read(travelled(events.room(12.5)), "room")["asked_at"] == 12.5
+@pytest.mark.parametrize("absent_since", [None, 11.25])
+@pytest.mark.parametrize("granted", [True, False])
+def test_submit(absent_since: float | None, granted: bool):
+    event = events.read(travelled(events.submit(12.5, 3, absent_since, granted=granted)), "submit")
+    assert (event["asked_at"], event["try_number"], event["absent_since"]) == (12.5, 3, absent_since)
+    assert event["granted"] is granted
 
 
 @pytest.mark.parametrize(
@@ -65,7 +69,7 @@ def test_room():
         7,
         {"status": None},
         {"status": "cancelled"},
-        {"status": "room", "asked_at": 1.0},
+        {"status": "submit", "asked_at": 1.0},
         {"status": "error"},
         {"status": "error", "error": "text"},
         {"status": "success"},

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import LeadList
+    from machfive_provider.delivery import Expected
     from machfive_provider.destinations import Destination
 
 __all__ = ["MachFiveExportListOperator"]
@@ -25,8 +26,9 @@ __all__ = ["MachFiveExportListOperator"]
 class MachFiveExportListOperator(ListWaitingOperator):
     """Waits until a list has completed and writes its emails to a file or object.
 
-    The destination appears complete or not at all. Returns it, and pushes ``machfive_export`` (path, bytes, leads,
-    emails, missing).
+    The destination appears complete or not at all. Leads that are missing from it are written beside it, to a file
+    with ``.missing.csv`` at the end of its name that ``leads_path`` takes. Returns the destination, and pushes
+    ``machfive_export`` (path, bytes, leads, emails, missing, extra, short, missing_path).
 
     :param list_id: the list's UUID
     :param export_to: a path or URL that ObjectStoragePath reaches
@@ -106,7 +108,7 @@ class MachFiveExportListOperator(ListWaitingOperator):
         with self.hook() as hook:
             figures = exports.write_export(hook, lead_list, destination, self.export_format)
         expected = self._expected(lead_list)
-        report_export(self.log, context, lead_list.id, destination.url, figures, expected, self.on_missing_leads)
+        report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
         return destination.url
 
     def _first_look(self, context: Context, list_id: str) -> LeadList | None:
@@ -126,18 +128,19 @@ class MachFiveExportListOperator(ListWaitingOperator):
 
         return Destination(self.export_to, overwrite=self.overwrite)
 
-    def _expected(self, lead_list: LeadList | None) -> int | set[str] | None:
-        """Return what the export should hold: emails in lower case, or a number, or None if nobody knows."""
+    def _expected(self, lead_list: LeadList | None) -> Expected:
+        """Return what the export should hold: leads, or their number, or nothing if nobody knows."""
+        from machfive_provider.delivery import Expected
         from machfive_provider.lead_files import SUFFIXES
         from machfive_provider.leads import prepare, read_leads
 
         expected = self.expected_leads
         if expected is None:
-            return lead_list.leads_count if lead_list else None
+            return Expected(lead_list.leads_count if lead_list else None)
         if isinstance(expected, str) and expected.strip().isdecimal():
             expected = int(expected)  # a template renders to text
         if isinstance(expected, int) and not isinstance(expected, bool) and expected >= 0:
-            return expected
+            return Expected(expected)
         if isinstance(expected, str) and expected.strip().lower().endswith(SUFFIXES):
             rows = read_leads(leads_path=expected)
         elif isinstance(expected, (str, list, tuple)):
@@ -148,4 +151,4 @@ class MachFiveExportListOperator(ListWaitingOperator):
                 "expected_leads must be a number, a list of leads or emails, or a leads file "
                 f"({', '.join(SUFFIXES)}), not {kind_of(expected)}."
             )
-        return {lead.key for lead in prepare(rows, "skip", "first", "expected_leads").leads}
+        return Expected.of(prepare(rows, "skip", "first", "expected_leads").leads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,12 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import GenerationOptions, LeadList
+    from machfive_provider.delivery import Expected
     from machfive_provider.destinations import Destination
     from machfive_provider.hooks.machfive import MachFiveHook
     from machfive_provider.leads import PreparedLeads
-    from machfive_provider.submission import Intent
+    from machfive_provider.operators.purchase import Turn
+    from machfive_provider.tags import Intent
 
 __all__ = ["MachFiveGenerateBatchOperator", "MachFiveGenerateOperator"]
 
@@ -120,7 +121,7 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
             self._export(context, lead_list, batch)
         return lead_list.id
 
-    def submit(self, context: Context, asked_at: float) -> Any:
+    def submit(self, context: Context, turn: Turn) -> Any:
         """Submit the batch, unless an earlier attempt has, and wait for it."""
         from machfive_provider.options import build_options
 
@@ -134,7 +135,7 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
             prepared,
             options,
             lambda hook, intent, given: hook.generate_batch(intent.campaign_id, intent.leads, given),
-            asked_at,
+            turn,
             before_paying=lambda: destination.check(must_be_new=True) if destination else None,
         )
         batch = {
@@ -146,12 +147,12 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
             "leads_submitted": len(prepared.leads),
             "leads_skipped": prepared.skipped,
             "bought": bought.bought,
+            **({"duplicates": list(bought.duplicates)} if bought.duplicates else {}),
         }
         context["ti"].xcom_push(key="machfive_batch", value=batch)
         if not self.wait_for_completion:
             return bought.list_id
-        submitted_at = time.time() if bought.bought else None
-        return self.wait_for(context, bought.list_id, submitted_at=submitted_at, seen=bought.still_running)
+        return self.wait_for(context, bought.list_id, submitted_at=bought.submitted_at, seen=bought.seen)
 
     def _check(self) -> None:
         from machfive_provider import exports
@@ -219,8 +220,8 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
             return
         expected = self._expected(context, batch)
         with self.hook() as hook:
-            figures = exports.write_export(hook, lead_list, destination, self.export_format)
-        report_export(self.log, context, lead_list.id, destination.url, figures, expected, self.on_missing_leads)
+            figures = exports.write_export(hook, lead_list, destination, self.export_format, expected.email_count)
+        report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
 
     @staticmethod
     def _batch(context: Context) -> dict[str, Any]:
@@ -229,24 +230,24 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         batch = ti.xcom_pull(task_ids=ti.task_id, key="machfive_batch", map_indexes=ti.map_index)
         return batch if isinstance(batch, dict) else {}
 
-    def _expected(self, context: Context, batch: Mapping[str, Any]) -> int | set[str] | None:
-        """Return the emails that were bought; only their number if the leads cannot be read alike again."""
+    def _expected(self, context: Context, batch: Mapping[str, Any]) -> Expected:
+        """Return what was bought; only the number of leads if they cannot be read alike again."""
+        from machfive_provider.delivery import Expected
         from machfive_provider.leads import prepare, read_leads
         from machfive_provider.options import build_options
 
         try:
             rows = read_leads(self.leads, self.leads_path)
             prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead)
-            intent = self.intent_of(
-                context, str(batch["campaign_id"]), None, prepared, build_options(self.named_options(), self.options)
-            )
+            options = build_options(self.named_options(), self.options)
+            intent = self.intent_of(context, str(batch["campaign_id"]), None, prepared, options)
             same = intent.is_tagged(str(batch["tag"]))
         except (errors.MachFivePermanentError, KeyError):
             same = False
         if same:
-            return {lead.key for lead in prepared.leads}
+            return Expected.of(prepared.leads, options.get("email_count"))
         self.log.warning("The leads are not those that were submitted any more: they are counted, not compared.")
-        return batch.get("leads_submitted")
+        return Expected(batch.get("leads_submitted"))
 
 
 class MachFiveGenerateOperator(GenerateOperator):
@@ -274,7 +275,7 @@ class MachFiveGenerateOperator(GenerateOperator):
         super().__init__(**kwargs)
         self.lead = lead
 
-    def submit(self, context: Context, asked_at: float) -> Any:
+    def submit(self, context: Context, turn: Turn) -> Any:
         """Buy the sequence, unless an earlier attempt has, and return it."""
         from machfive_provider.leads import single_lead
         from machfive_provider.options import build_options
@@ -282,20 +283,21 @@ class MachFiveGenerateOperator(GenerateOperator):
         self.check_common()
         prepared, options = single_lead(self.lead), build_options(self.named_options(), self.options)
         self.warn_of_unknown_fields("lead", prepared)
-        _, bought = self.buy(context, prepared, options, self._send, asked_at)
+        _, bought = self.buy(context, prepared, options, self._send, turn)
         if bought.answer is not None:
             written, left = counted(len(bought.answer.sequence), "email"), bought.answer.credits_remaining
             self.log.info(
                 "%s written. Credits left in the workspace: %s.", written, "unknown" if left is None else left
             )
             return bought.answer.to_json()
-        submitted_at = time.time() if bought.bought else None
-        return self.wait_for(context, bought.list_id, submitted_at=submitted_at, seen=bought.still_running)
+        return self.wait_for(context, bought.list_id, submitted_at=bought.submitted_at, seen=bought.seen)
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:  # noqa: ARG002 - the base's signature
         """Fetch the sequence of a list that has ended."""
         from machfive_provider import exports
+        from machfive_provider.delivery import short_sequence
         from machfive_provider.leads import single_lead
+        from machfive_provider.options import build_options
 
         if lead_list.is_failed:
             raise errors.BatchFailedError(
@@ -303,12 +305,22 @@ class MachFiveGenerateOperator(GenerateOperator):
                 f"{counted(self.max_resubmissions, 'time')} (max_resubmissions)."
             )
         wanted = single_lead(self.lead).leads[0].key
+        asked = build_options(self.named_options(), self.options).get("email_count")
         with self.hook() as hook:
             for lead in exports.iter_leads(hook.stream_export(lead_list.id, "json")):
                 if lead["email"].casefold() == wanted:
-                    self.log.info("List %s has %s for the lead.", lead_list.id, counted(len(lead["sequence"]), "email"))
+                    written = len(lead["sequence"])
+                    self.log.info("List %s has %s for the lead.", lead_list.id, counted(written, "email"))
+                    if warning := short_sequence(lead_list.id, written, asked):
+                        self.log.warning("%s", warning)
                     return {"list_id": lead_list.id, "sequence": lead["sequence"]}
         raise errors.IncompleteExportError(f"list {lead_list.id} has completed without the emails of its lead")
+
+    def settling(self) -> float:
+        """Return for how many seconds the list of an unanswered ``generate`` may stay invisible: it takes minutes."""
+        from machfive_provider.submission_decision import SETTLING_BATCH, SETTLING_GENERATE
+
+        return SETTLING_BATCH if self.deferrable else SETTLING_GENERATE
 
     def _send(self, hook: MachFiveHook, intent: Intent, options: GenerationOptions) -> Any:
         if self.deferrable:

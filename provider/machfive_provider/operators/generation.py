@@ -1,9 +1,8 @@
-"""What buying one lead and buying many have in common."""
+"""The parameters that buying one lead and buying many have in common."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,16 +10,12 @@ from airflow.providers.common.compat.sdk import conf
 
 from machfive_provider import errors
 from machfive_provider.operators.link import MachFiveCampaignLink
-from machfive_provider.operators.waiting import DEFERRAL_MARGIN, ListWaitingOperator, seconds
-from machfive_provider.texts import duration
+from machfive_provider.operators.purchase import PurchasingOperator
+from machfive_provider.operators.waiting import seconds
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
-
-    from machfive_provider.api.models import AcceptedBatch, GeneratedSequence, GenerationOptions
     from machfive_provider.hooks.machfive import MachFiveHook
     from machfive_provider.leads import PreparedLeads
-    from machfive_provider.submission import Intent, Submission
 
 __all__ = ["OPTION_FIELDS", "GenerateOperator"]
 
@@ -36,7 +31,7 @@ OPTION_FIELDS = (
 )
 
 
-class GenerateOperator(ListWaitingOperator):
+class GenerateOperator(PurchasingOperator):
     """What buying one lead and buying many have in common."""
 
     operator_extra_links = (MachFiveCampaignLink(),)
@@ -89,83 +84,10 @@ class GenerateOperator(ListWaitingOperator):
         self.capacity_timeout = capacity_timeout
         self.machfive_conn_id = machfive_conn_id
 
-    def execute(self, context: Context) -> Any:
-        """Buy what is asked for, unless an earlier attempt has, and see it through."""
-        return self.submit(context, asked_at=time.time())
-
-    def resume_submission(self, context: Context, event: Any = None) -> Any:
-        """Come back from the triggerer with room in the workspace, and submit."""
-        from machfive_provider.triggers import events
-
-        return self.submit(context, asked_at=float(events.read(event, "room")["asked_at"]))
-
-    def submit(self, context: Context, asked_at: float) -> Any:
-        """Submit and see it through.
-
-        :param asked_at: when this attempt first asked for room in the workspace, epoch seconds
-        """
-        raise NotImplementedError
-
-    def buy(
-        self,
-        context: Context,
-        prepared: PreparedLeads,
-        options: GenerationOptions,
-        send: Callable[[MachFiveHook, Intent, GenerationOptions], AcceptedBatch | GeneratedSequence],
-        asked_at: float,
-        before_paying: Callable[[], None] = lambda: None,
-    ) -> tuple[Intent, Submission]:
-        """Buy or adopt, waiting for room in the workspace where it is full.
-
-        :param send: makes the paid call, once
-        :param before_paying: last checks that only matter if credits are spent
-        """
-        from machfive_provider import submission
-
-        deadline = asked_at + seconds("capacity_timeout", self.capacity_timeout)
-        with self.hook() as hook:
-            intent = self.intent_of(context, self.campaign(hook), hook.settings.namespace, prepared, options)
-            MachFiveCampaignLink.store(context, hook.settings.client.base_url, intent.campaign_id)
-            while True:
-                try:
-                    return intent, submission.buy(
-                        hook,
-                        intent,
-                        lambda given: send(hook, intent, given),
-                        self.log,
-                        on_existing_list=self.on_existing_list,
-                        max_resubmissions=self.max_resubmissions,
-                        before_paying=before_paying,
-                    )
-                except errors.WorkspaceLimitError as error:
-                    self.log.info(
-                        "The workspace runs as many batches as it may; nothing was bought. Waiting for room %s, for %s "
-                        "at the most (capacity_timeout). Request id %s.",
-                        "in the triggerer" if self.deferrable else "on this worker",
-                        duration(max(0.0, deadline - time.time())),
-                        error.request_id or "not given",
-                    )
-                    self._wait_for_room(asked_at, deadline, error.retry_after)
-
-    def _wait_for_room(self, asked_at: float, deadline: float, retry_after: float | None) -> None:
-        from machfive_provider.polling import jittered
-        from machfive_provider.triggers.capacity import MachFiveCapacityTrigger, no_room
-
-        now, interval = time.time(), self._interval()
-        if now >= deadline:
-            raise no_room(now - asked_at)
-        if self.deferrable:
-            self.defer(
-                trigger=MachFiveCapacityTrigger(self.machfive_conn_id, asked_at, deadline, interval),
-                method_name="resume_submission",
-                timeout=timedelta(seconds=deadline - now + DEFERRAL_MARGIN),
-            )
-        time.sleep(jittered(min(max(interval, retry_after or 0.0), deadline - now)))
-
     def check_common(self) -> None:
         """Check the parameters both operators have; raises ``ConfigurationError``."""
         from machfive_provider.leads import check_policy
-        from machfive_provider.submission import EXISTING_POLICIES
+        from machfive_provider.submission_decision import EXISTING_POLICIES
 
         check_policy("on_existing_list", self.on_existing_list, EXISTING_POLICIES)
         if not isinstance(self.max_resubmissions, int) or self.max_resubmissions < 0:
@@ -184,29 +106,6 @@ class GenerateOperator(ListWaitingOperator):
         if self.campaign_id:
             return check_uuid("campaign_id", self.campaign_id)
         return hook.resolve_campaign(str(self.campaign_name)).id
-
-    def intent_of(
-        self,
-        context: Context,
-        campaign_id: str,
-        namespace: str | None,
-        prepared: PreparedLeads,
-        options: GenerationOptions,
-    ) -> Intent:
-        """Return what this task is to buy."""
-        from machfive_provider.submission import Intent, Origin
-
-        ti, run = context["ti"], context["dag_run"]
-        # Constant within one round of automatic retries, another after each clear.
-        clears = ti.max_tries - (self.retries or 0) if self.on_existing_list == "resubmit" else None
-        return Intent(
-            origin=Origin(ti.dag_id, ti.run_id, ti.task_id, namespace, clears),
-            campaign_id=campaign_id,
-            leads=prepared.leads,
-            options=options,
-            # run_after, because a clear resets the other times of a run; an hour for clocks that differ.
-            since=run.run_after - timedelta(hours=1) if getattr(run, "run_after", None) else None,
-        )
 
     def warn_of_unknown_fields(self, source: str, prepared: PreparedLeads) -> None:
         """Name what was given and MachFive has no field for: once, whatever the number of leads."""

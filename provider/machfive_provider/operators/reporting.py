@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from machfive_provider import exports
+from machfive_provider import delivery, errors, exports
 from machfive_provider.texts import counted
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from machfive_provider.destinations import Destination
 
 __all__ = ["report_export"]
 
@@ -17,16 +19,25 @@ def report_export(
     log: Any,
     context: Context,
     list_id: str,
-    path: str,
-    figures: exports.Figures,
-    expected: int | set[str] | None,
+    destination: Destination,
+    figures: delivery.Figures,
+    expected: delivery.Expected,
     on_missing_leads: str,
 ) -> None:
-    """Log and push (``machfive_export``) what was written, then judge whether it is everything."""
-    known = expected if isinstance(expected, int) or expected is None else len(expected)
-    emails = "emails not counted" if figures.emails is None else counted(figures.emails, "email")
+    """Judge whether an export is everything that was bought, and say so.
+
+    Logs and pushes (``machfive_export``) what was written, and writes the leads that are missing to a file of their
+    own beside it, under every policy.
+
+    :param on_missing_leads: ``fail``, ``warn`` or ``ignore``
+    :raises IncompleteExportError: if leads are missing, under ``fail``
+    """
+    path, emails = destination.url, "emails not counted"
+    if figures.emails is not None:
+        emails = counted(figures.emails, "email")
     log.info("Wrote %s: %s, %s, %d bytes.", path, counted(figures.leads, "lead"), emails, figures.bytes)
-    missing, _ = exports.check_delivery(figures, expected, "ignore", path)
+    judged = delivery.judge(figures, expected)
+    missing_path = _missing_file(log, destination, judged)
     context["ti"].xcom_push(
         key="machfive_export",
         value={
@@ -34,11 +45,43 @@ def report_export(
             "bytes": figures.bytes,
             "leads": figures.leads,
             "emails": figures.emails,
-            "missing": missing,
+            "missing": judged.missing,
+            "extra": judged.extra,
+            "short": judged.short,
+            "missing_path": missing_path,
         },
     )
-    _, warning = exports.check_delivery(figures, expected, on_missing_leads, f"the export of list {list_id} to {path}")
-    if warning:
+    for warning in delivery.warnings(judged, list_id, path):
         log.warning("%s", warning)
-    elif known is not None and not missing:
-        log.info("Nothing is missing: %s expected, all delivered.", counted(known, "lead"))
+    _say_what_is_missing(log, judged, list_id, missing_path, on_missing_leads)
+
+
+def _missing_file(log: Any, destination: Destination, judged: delivery.Delivery) -> str | None:
+    try:
+        return exports.write_missing(destination, judged.missing_leads)
+    except errors.ConfigurationError as error:
+        log.warning("%s", error.message)
+        return None
+
+
+def _say_what_is_missing(
+    log: Any, judged: delivery.Delivery, list_id: str, missing_path: str | None, policy: str
+) -> None:
+    text = delivery.incomplete(judged, list_id, missing_path, policy)
+    if text is None:
+        if judged.missing is None:
+            log.info("How many leads were bought is not known, so nothing can be counted as missing.")
+        else:
+            log.info("Nothing is missing: %s expected, all delivered.", counted(judged.expected.number, "lead"))
+    elif policy == "fail":
+        raise errors.IncompleteExportError(text)
+    elif policy == "warn":
+        log.warning("%s", text)
+    else:
+        where = f", listed in {missing_path}" if missing_path else ""
+        log.info(
+            "%d of %s missing%s: ignored by on_missing_leads.",
+            judged.missing,
+            counted(judged.expected.number, "lead"),
+            where,
+        )

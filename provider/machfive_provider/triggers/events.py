@@ -10,7 +10,7 @@ import pendulum
 from machfive_provider import errors
 from machfive_provider.api.models import LeadList
 
-__all__ = ["ended", "error_from_json", "error_to_json", "failed", "read", "room"]
+__all__ = ["ended", "error_from_json", "error_to_json", "failed", "read", "submit"]
 
 _PLAIN = ("message", "status_code", "code", "detail", "request_id", "endpoint", "retry_after")
 
@@ -24,9 +24,23 @@ def ended(lists: Iterable[LeadList], started_at: float, deadline: float) -> dict
     return {"status": "ended", "lists": plain, "started_at": started_at, "deadline": deadline}
 
 
-def room(asked_at: float) -> dict[str, Any]:
-    """Return the event for room in the workspace; ``asked_at`` is when the task first asked, epoch seconds."""
-    return {"status": "room", "asked_at": asked_at}
+def submit(
+    asked_at: float, try_number: int = 1, absent_since: float | None = None, *, granted: bool = True
+) -> dict[str, Any]:
+    """Return the event for a task that may submit now.
+
+    :param asked_at: epoch seconds at which the task first asked for room
+    :param try_number: the try that asked
+    :param absent_since: epoch seconds since which its list has been absent from every look, None if not looked for
+    :param granted: whether it comes from the queue for room, with a place kept for it
+    """
+    return {
+        "status": "submit",
+        "asked_at": asked_at,
+        "try_number": try_number,
+        "absent_since": absent_since,
+        "granted": granted,
+    }
 
 
 def failed(error: errors.MachFiveError) -> dict[str, Any]:

@@ -1,0 +1,274 @@
+"""How a task that spends credits goes about it: buy once, step aside while that is not possible, come back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from machfive_provider import errors
+from machfive_provider.operators.link import MachFiveCampaignLink
+from machfive_provider.operators.waiting import DEFERRAL_MARGIN, ListWaitingOperator, seconds
+from machfive_provider.texts import counted, duration
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from machfive_provider.api.models import AcceptedBatch, GeneratedSequence, GenerationOptions
+    from machfive_provider.hooks.machfive import MachFiveHook
+    from machfive_provider.leads import PreparedLeads
+    from machfive_provider.submission import Submission
+    from machfive_provider.submission_decision import Past, Settle
+    from machfive_provider.tags import Intent
+
+__all__ = ["PurchasingOperator", "Turn"]
+
+# Seconds to hold back after a 429 that names none and is not about room: MachFive asks for restraint.
+_RATE_LIMITED = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Where this attempt stands with its purchase; it survives deferrals.
+
+    :param asked_at: epoch seconds at which it first asked for room in the workspace
+    :param absent_since: epoch seconds of its first complete look without the list of an earlier attempt
+    :param granted: whether it comes from the queue for room, with a place kept for it
+    """
+
+    asked_at: float
+    absent_since: float | None = None
+    granted: bool = False
+
+
+class PurchasingOperator(ListWaitingOperator):
+    """Base of the operators that spend credits.
+
+    Subclasses prepare the leads in ``submit`` and hand them to ``buy``.
+
+    :param on_existing_list: ``adopt``, ``resubmit`` or ``fail``
+    :param max_resubmissions: how often a batch whose list failed is bought again
+    :param capacity_timeout: seconds to wait for room when the workspace runs too many batches
+    """
+
+    on_existing_list: str
+    max_resubmissions: int
+    capacity_timeout: float | timedelta
+
+    def execute(self, context: Context) -> Any:
+        """Buy what is asked for, unless an earlier attempt has, and see it through."""
+        return self.submit(context, Turn(asked_at=time.time()))
+
+    def resume_submission(self, context: Context, event: Any = None) -> Any:
+        """Come back from the triggerer, where this task waited for room or for a list to turn up, and submit."""
+        from machfive_provider.triggers import events
+
+        found = events.read(event, "submit")
+        # Airflow may resume a task that it lost with what an earlier try waited for: that look proves nothing now.
+        same_try = found.get("try_number") == context["ti"].try_number
+        absent_since = found.get("absent_since") if same_try else None
+        return self.submit(context, Turn(float(found["asked_at"]), absent_since, granted=bool(found.get("granted"))))
+
+    def submit(self, context: Context, turn: Turn) -> Any:
+        """Submit and see it through."""
+        raise NotImplementedError
+
+    def campaign(self, hook: MachFiveHook) -> str:
+        """Return the campaign's id; asks the API if only its name is given."""
+        raise NotImplementedError
+
+    def settling(self) -> float:
+        """Return for how many seconds the list of an unanswered submission may stay invisible."""
+        from machfive_provider.submission_decision import SETTLING_BATCH
+
+        return SETTLING_BATCH
+
+    def buy(
+        self,
+        context: Context,
+        prepared: PreparedLeads,
+        options: GenerationOptions,
+        send: Callable[[MachFiveHook, Intent, GenerationOptions], AcceptedBatch | GeneratedSequence],
+        turn: Turn,
+        before_paying: Callable[[], None] = lambda: None,
+    ) -> tuple[Intent, Submission]:
+        """Buy or adopt, waiting for room in the workspace where it is full.
+
+        :param send: makes the paid call, once
+        :param before_paying: last checks that only matter if credits are spent
+        """
+        from machfive_provider import submission
+        from machfive_provider.submission_decision import Policy, Settle
+        from machfive_provider.task_memory import TaskMemory
+
+        policy = Policy(self.on_existing_list, self.max_resubmissions)
+        with self.hook() as hook:
+            intent = self.intent_of(context, self.campaign(hook), hook.settings.namespace, prepared, options)
+            MachFiveCampaignLink.store(context, hook.settings.client.base_url, intent.campaign_id)
+            memory = TaskMemory.of(context, intent.base, self.log)
+
+            def check_and_queue() -> None:
+                before_paying()
+                self._queue_first(hook, turn)
+
+            while True:
+                try:
+                    outcome = submission.buy(
+                        hook,
+                        lambda given: send(hook, intent, given),
+                        intent,
+                        self._past(context, turn),
+                        memory,
+                        policy,
+                        self.log,
+                        time.time,
+                        check_and_queue,
+                    )
+                except errors.RateLimitedError as error:
+                    # Nothing was accepted: this is waiting, and waiting uses up none of the task's retries.
+                    self._wait_for_room(context, hook, turn, error)
+                    turn = replace(turn, granted=True)
+                    continue
+                if not isinstance(outcome, Settle):
+                    return intent, outcome
+                self._look_on(context, intent, turn, outcome)
+                turn = replace(turn, absent_since=outcome.absent_since)
+
+    def intent_of(
+        self,
+        context: Context,
+        campaign_id: str,
+        namespace: str | None,
+        prepared: PreparedLeads,
+        options: GenerationOptions,
+    ) -> Intent:
+        """Return what this task is to buy."""
+        from machfive_provider.tags import Intent, Origin
+
+        ti, run = context["ti"], context["dag_run"]
+        rounds = self._round(context) if self.on_existing_list == "resubmit" else None
+        return Intent(
+            origin=Origin(ti.dag_id, ti.run_id, ti.task_id, namespace, rounds),
+            campaign_id=campaign_id,
+            leads=prepared.leads,
+            options=options,
+            # run_after, because a clear resets the other times of a run; an hour for clocks that differ.
+            since=run.run_after - timedelta(hours=1) if getattr(run, "run_after", None) else None,
+        )
+
+    def _round(self, context: Context) -> int:
+        # Constant within one round of automatic retries, another after each clear.
+        return int(context["ti"].max_tries - (self.retries or 0))
+
+    def _past(self, context: Context, turn: Turn) -> Past:
+        from machfive_provider.submission_decision import Past
+
+        ti = context["ti"]
+        return Past(
+            try_number=ti.try_number,
+            round=self._round(context),
+            # A clear resets it, which is what tells this round's lists from an earlier one's.
+            round_began=getattr(context["dag_run"], "start_date", None),
+            mapped=ti.map_index is not None and ti.map_index >= 0,
+            settling=self.settling(),
+            absent_since=turn.absent_since,
+        )
+
+    def _queue_first(self, hook: MachFiveHook, turn: Turn) -> None:
+        """Where the connection tells the workspace's limit, queue for a place without being refused first."""
+        limit = hook.settings.max_concurrent_batches
+        if limit is None or turn.granted:
+            return
+        from machfive_provider.room import running_batches
+
+        running = len(running_batches(hook))
+        if running >= limit:
+            raise errors.WorkspaceLimitError(
+                f"the workspace runs {counted(running, 'batch', 'batches')}, and the connection's "
+                f"max_concurrent_batches is {limit}"
+            )
+
+    def _wait_for_room(self, context: Context, hook: MachFiveHook, turn: Turn, error: errors.RateLimitedError) -> None:
+        """Return when the task may ask again, or leave for the triggerer."""
+        from machfive_provider.room import no_room, wait_on_worker
+        from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
+
+        now, interval = time.time(), self._interval()
+        deadline = turn.asked_at + seconds("capacity_timeout", self.capacity_timeout)
+        if now >= deadline:
+            raise no_room(now - turn.asked_at)
+        limit, not_before = None, now + (error.retry_after or 0.0)
+        if isinstance(error, errors.WorkspaceLimitError):
+            limit = self._running_now(hook)
+        elif error.retry_after is None:
+            not_before = now + _RATE_LIMITED
+        self.log.info(
+            "%s Nothing was bought; waiting %s, for %s at the most (capacity_timeout).",
+            error,
+            "in the triggerer, this worker is free" if self.deferrable else "on this worker",
+            duration(deadline - now),
+        )
+        if self.deferrable:
+            self.defer(
+                trigger=MachFiveCapacityTrigger(
+                    self.machfive_conn_id,
+                    turn.asked_at,
+                    deadline,
+                    interval,
+                    limit=limit,
+                    not_before=not_before,
+                    try_number=context["ti"].try_number,
+                    absent_since=turn.absent_since,
+                ),
+                method_name="resume_submission",
+                timeout=timedelta(seconds=deadline - now + DEFERRAL_MARGIN),
+            )
+        wait_on_worker(
+            hook,
+            asked_at=turn.asked_at,
+            deadline=deadline,
+            interval=interval,
+            limit=limit,
+            not_before=not_before,
+            log=self.log,
+            sleep=time.sleep,
+            now=time.time,
+        )
+
+    def _running_now(self, hook: MachFiveHook) -> int | None:
+        """Count the batches that run right after a refusal: that many the workspace may have."""
+        from machfive_provider.room import running_batches
+
+        try:
+            return len(running_batches(hook))
+        except errors.MachFiveTransientError as error:
+            self.log.info("The running batches could not be counted. %s", error)
+            return None
+
+    def _look_on(self, context: Context, intent: Intent, turn: Turn, settle: Settle) -> None:
+        """Let time pass before the next look for the list of an earlier attempt, on the worker or in the triggerer."""
+        from machfive_provider.polling import jittered
+
+        pause = min(self._interval(), max(0.0, settle.until - time.time()))
+        if not self.deferrable:
+            time.sleep(jittered(pause))
+            return
+        from machfive_provider.triggers.settling import MachFiveSettlingTrigger
+
+        self.defer(
+            trigger=MachFiveSettlingTrigger(
+                self.machfive_conn_id,
+                campaign_id=intent.campaign_id,
+                tag=intent.tag(settle.generation),
+                since=intent.since.timestamp() if intent.since else 0.0,
+                until=settle.until,
+                poll_interval=self._interval(),
+                asked_at=turn.asked_at,
+                try_number=context["ti"].try_number,
+                absent_since=settle.absent_since,
+            ),
+            method_name="resume_submission",
+            timeout=timedelta(seconds=max(0.0, settle.until - time.time()) + DEFERRAL_MARGIN),
+        )
