@@ -9,6 +9,7 @@ import logging
 import re
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from machfive_provider.api.client import AsyncMachFiveClient, MachFiveClient
 from machfive_provider.api.retries import RetryPolicy
 from machfive_provider.api.settings import ClientSettings
 from machfive_provider.sandbox import Sandbox, SandboxSettings
+from machfive_provider.triggers import settling
 
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 NO_PAUSE = RetryPolicy(base=0.0)  # the default's five attempts, without the pauses between them
@@ -63,6 +65,61 @@ def slow_sandbox(running_slow_sandbox: Sandbox) -> Sandbox:
     """Give the sandbox whose lists end by hand only, as new."""
     running_slow_sandbox.reset()
     return running_slow_sandbox
+
+
+class Clock:
+    """The time of a test: runs as the real one does, but a pause passes at once and counts all the same."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.slept: list[float] = []
+        self._real = time.time
+
+    def __call__(self) -> float:
+        return self._real() + self.ahead
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.ahead += seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Take the place of ``time.sleep``."""
+        self.slept.append(seconds)
+        self.advance(seconds)
+        assert len(self.slept) < 1000, "it waits for ever"
+
+    async def sleep_in_loop(self, seconds: float) -> None:
+        """Take the place of ``asyncio.sleep`` where a trigger waits for a moment of the wall clock."""
+        self.sleep(seconds)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Clock:
+    """Give a clock that this process lives by, and the timed sandbox if the test has one."""
+    timed = "running_timed_sandbox" in request.fixturenames
+    given = request.getfixturevalue("running_timed_sandbox")[1] if timed else Clock()
+    given.ahead = 0.0
+    given.slept.clear()
+    monkeypatch.setattr(time, "time", given)
+    monkeypatch.setattr(time, "sleep", given.sleep)
+    monkeypatch.setattr(settling, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": given.sleep_in_loop}))
+    return given
+
+
+@pytest.fixture(scope="module")
+def running_timed_sandbox() -> Iterator[tuple[Sandbox, Clock]]:
+    """Run one sandbox for a module that lives by the test's clock; lists complete at once."""
+    shared = Clock()
+    with Sandbox(SandboxSettings(), clock=shared) as sandbox:
+        yield sandbox, shared
+
+
+@pytest.fixture
+def timed_sandbox(running_timed_sandbox: tuple[Sandbox, Clock], clock: Clock) -> Sandbox:  # noqa: ARG001 - sets it
+    """Give the sandbox that lives by the test's clock, as new."""
+    running_timed_sandbox[0].reset()
+    return running_timed_sandbox[0]
 
 
 @pytest.fixture
@@ -247,15 +304,49 @@ def unused_url() -> str:
 # --- tasks
 
 
-class FakeTaskInstance:
-    """What operators ask of a task instance; XComs are kept in a dictionary, as JSON would keep them."""
+class StateStore:
+    """Takes the place of Airflow's task state store: what a task writes there is there on its next try.
 
-    def __init__(self, task: Any, run_id: str = "manual__1", map_index: int = -1, clears: int = 0) -> None:
+    :param dies: the phase whose writing kills the process; None for none
+    """
+
+    def __init__(self, dies: str | None = None) -> None:
+        self.kept: dict[str, str] = {}
+        self.dies = dies
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return json.loads(self.kept[key]) if key in self.kept else default
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:  # noqa: ARG002 - Airflow's signature
+        if value is None:
+            raise ValueError("Cannot set value as None")
+        if self.dies == value["phase"]:
+            self.dies = None
+            raise Killed
+        self.kept[key] = json.dumps(value)
+
+    def delete(self, key: str) -> None:
+        self.kept.pop(key, None)
+
+
+class Killed(BaseException):
+    """The worker is gone: no line of the task runs after this one."""
+
+
+class FakeTaskInstance:
+    """What operators ask of a task instance; XComs are kept in a dictionary, as JSON would keep them.
+
+    :param clears: what a clear has done to ``max_tries``: how many tries there had been
+    """
+
+    def __init__(
+        self, task: Any, run_id: str = "manual__1", map_index: int = -1, clears: int = 0, try_number: int = 1
+    ) -> None:
         self.dag_id = "crm"
         self.task_id = task.task_id
         self.run_id = run_id
         self.map_index = map_index
-        self.try_number = 1
+        self.try_number = try_number
         self.max_tries = (task.retries or 0) + clears
         self.xcoms: dict[str, Any] = {}
         self.pushes: list[tuple[str, Any]] = []
@@ -269,9 +360,15 @@ class FakeTaskInstance:
         return self.xcoms.get(key) if mine else None
 
 
-def task_context(task: Any, **ti: Any) -> Any:
-    """Return the context of one try of a task."""
-    return {"ti": FakeTaskInstance(task, **ti), "dag_run": SimpleNamespace(run_after=pendulum.now("UTC"))}
+def task_context(task: Any, store: StateStore | None = None, began: Any = None, **ti: Any) -> Any:
+    """Return the context of one try of a task.
+
+    :param store: Airflow's task state store, None for an Airflow that has none
+    :param began: the start of the DAG run, or of what a clear made of it
+    """
+    run = SimpleNamespace(run_after=pendulum.now("UTC"), start_date=began)
+    known = {"ti": FakeTaskInstance(task, **ti), "dag_run": run}
+    return {**known, "task_state_store": store} if store is not None else known
 
 
 class Run:
@@ -323,12 +420,17 @@ class Run:
 
 
 def hurried(trigger: Any) -> Any:
-    """Return the trigger as the triggerer gets it, through its serialised form, but looking all the time."""
+    """Return the trigger as the triggerer gets it, through its serialised form, but looking all the time.
+
+    The one that waits for a moment of the wall clock keeps its pauses: the ``clock`` lets them pass.
+    """
     path, kwargs = trigger.serialize()
     assert path == f"{type(trigger).__module__}.{type(trigger).__qualname__}"
     kwargs = json.loads(json.dumps(kwargs))
     if "first_look_at" in kwargs:
         kwargs["first_look_at"] = 0.0
+    if "until" in kwargs:
+        return type(trigger)(**kwargs)
     return type(trigger)(**{**kwargs, "poll_interval": 0.01})
 
 

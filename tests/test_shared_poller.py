@@ -54,8 +54,8 @@ def waiting_for(list_id: str, **arguments: Any) -> MachFiveListTrigger:
     return MachFiveListTrigger(list_ids=[list_id], machfive_conn_id=CONN_ID, **{**known, **arguments})
 
 
-def start(*triggers: Any) -> list[asyncio.Task[Any]]:
-    return [asyncio.create_task(support.events_of(trigger)) for trigger in triggers]
+def start(*triggers: Any, patience: float = 30.0) -> list[asyncio.Task[Any]]:
+    return [asyncio.create_task(support.events_of(trigger, patience)) for trigger in triggers]
 
 
 async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -218,15 +218,12 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> LoopClock:
 
 
 async def refused(sandbox: Sandbox, status: int) -> int:
-    """Wait until an answer of the status is out and nothing is under way; return how many requests there were."""
-
-    def settled() -> bool:
-        statuses = [request.status for request in sandbox.requests]
-        return status in statuses and None not in statuses
-
-    await in_thread(sandbox.wait_until, settled)
+    """Wait until somebody was answered so and nothing is under way; return how many looks there were."""
+    await in_thread(sandbox.wait_until, lambda: status in [request.status for request in sandbox.requests])
+    (poller,) = _pollers[asyncio.get_running_loop()].values()
     await barrier()
-    await in_thread(sandbox.wait_until, settled)
+    while poller._users:
+        await barrier()
     return len(sandbox.requests_to("list"))
 
 
@@ -255,8 +252,8 @@ async def test_one_wish_holds_back_all(
 ):
     slow_sandbox.fault("status", endpoint="list", contains=lists[0], **answer)
     now = time.time()
-    waiting = start(*(waiting_for(lists[number % 3]) for number in range(30)))
-    waiting += start(MachFiveCapacityTrigger(CONN_ID, now, now + 60, 0.01, limit=3))
+    triggers = [waiting_for(lists[number % 3]) for number in range(30)]
+    waiting = start(*triggers, MachFiveCapacityTrigger(CONN_ID, now, now + 60, 0.01, limit=3), patience=1e6)
     asked = await refused(slow_sandbox, answer["status"])
     rooms = len(slow_sandbox.requests_to("lists"))
     await clock.forward(held - 3)

@@ -74,12 +74,12 @@ def explore(rules: Rules, tries: int) -> Found:
 CASES = {
     "no state store": (Rules(False, Policy("adopt", RESUBMISSIONS)), 4),
     "state store": (Rules(True, Policy("adopt", RESUBMISSIONS)), 4),
-    "cleared, no state store": (Rules(False, Policy("adopt", RESUBMISSIONS), clears=True), 4),
-    "cleared, state store": (Rules(True, Policy("adopt", RESUBMISSIONS), clears=True), 4),
-    "resubmit, no state store": (Rules(False, Policy("resubmit", RESUBMISSIONS), clears=True), 4),
-    "resubmit, state store": (Rules(True, Policy("resubmit", RESUBMISSIONS), clears=True), 4),
-    "fail, no state store": (Rules(False, Policy("fail", RESUBMISSIONS), clears=True), 4),
-    "fail, state store": (Rules(True, Policy("fail", RESUBMISSIONS), clears=True), 4),
+    "cleared, no state store": (Rules(False, Policy("adopt", RESUBMISSIONS), clears=True), 3),
+    "cleared, state store": (Rules(True, Policy("adopt", RESUBMISSIONS), clears=True), 3),
+    "resubmit, no state store": (Rules(False, Policy("resubmit", RESUBMISSIONS), clears=True), 3),
+    "resubmit, state store": (Rules(True, Policy("resubmit", RESUBMISSIONS), clears=True), 3),
+    "fail, no state store": (Rules(False, Policy("fail", RESUBMISSIONS), clears=True), 3),
+    "fail, state store": (Rules(True, Policy("fail", RESUBMISSIONS), clears=True), 3),
 }
 
 

@@ -87,7 +87,6 @@ class State(NamedTuple):
     :param told: whether the user was warned that a list may be bought twice
     """
 
-    now: float = 0.0
     tries: int = 0
     round: int = 0
     bought: tuple[Bought, ...] = ()
@@ -125,7 +124,7 @@ class World:
     def __init__(self, rules: Rules, state: State, choices: Choices) -> None:
         self.rules = rules
         self.choices = choices
-        self.now, self.told = state.now, state.told
+        self.now, self.told = 0.0, state.told
         self.tries = state.tries + 1
         self.round = state.round
         self.bought = list(state.bought)
@@ -200,9 +199,16 @@ class World:
         elif ended:
             end += ", the end"
         self.now += RETRY_DELAY
-        stored = json.dumps(self.store or {}, sort_keys=True)
-        done = self.succeeded or end.startswith("success")
-        return end, State(self.now, self.tries, self.round, tuple(self.bought), stored, self.told, done)
+        return end, self._left(self.succeeded or end.startswith("success"))
+
+    def _left(self, succeeded: bool) -> State:
+        """Return what the next attempt finds, told so that equal futures are equal: time begins anew, order stays."""
+        bought = tuple(
+            each._replace(at=float(number - len(self.bought)), visible_at=max(0.0, each.visible_at - self.now))
+            for number, each in enumerate(self.bought)
+        )
+        stored = {key: {**record, "time": 0.0} for key, record in (self.store or {}).items()}
+        return State(self.tries, self.round, bought, json.dumps(stored, sort_keys=True), self.told, succeeded)
 
     def _until_bought(self) -> Submission:
         absent_since = None

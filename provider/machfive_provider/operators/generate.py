@@ -277,6 +277,7 @@ class MachFiveGenerateOperator(GenerateOperator):
 
     def submit(self, context: Context, turn: Turn) -> Any:
         """Buy the sequence, unless an earlier attempt has, and return it."""
+        from machfive_provider.delivery import short_sequence
         from machfive_provider.leads import single_lead
         from machfive_provider.options import build_options
 
@@ -289,6 +290,8 @@ class MachFiveGenerateOperator(GenerateOperator):
             self.log.info(
                 "%s written. Credits left in the workspace: %s.", written, "unknown" if left is None else left
             )
+            if warning := short_sequence(bought.list_id, len(bought.answer.sequence), options.get("email_count")):
+                self.log.warning("%s", warning)
             return bought.answer.to_json()
         return self.wait_for(context, bought.list_id, submitted_at=bought.submitted_at, seen=bought.seen)
 
