@@ -26,7 +26,7 @@ OLDEST_PYTHON ?= $(shell for each in "$(PYTHON)" python3.12 python3.11; do \
 	"$$each" -c 'import sys; sys.exit(sys.version_info >= (3, 13))' 2>/dev/null && echo "$$each" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test lint format bench test-matrix clean
+.PHONY: help run ui test chaos lint format bench test-matrix clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ ui: $(VENV)/.installed ## The same, and leave Airflow up for a look until Ctrl-C
 test: $(VENV)/.installed ## Run all tests, those in a real Airflow included, with coverage
 	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest --ignore=tests/benchmarks \
 		--cov=machfive_provider --cov-report=term --cov-fail-under=$(COVERAGE)
+
+chaos: $(VENV)/.installed ## Break all that can break, in a real Airflow, and balance the books; 20 minutes or more
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 lint: $(VENV)/.installed ## Check style and types
 	$(BIN)/ruff check .

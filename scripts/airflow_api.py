@@ -131,6 +131,11 @@ class AirflowApi:
             body["dag_run_id"] = run_id
         return str(self._call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
+    def create_pool(self, name: str, slots: int, *, include_deferred: bool = False) -> None:
+        """Create a pool of task slots."""
+        body = {"name": name, "slots": slots, "include_deferred": include_deferred}
+        self._call("POST", "/pools", json=body)
+
     def look(self, dag_id: str, run_id: str) -> DagRunResult:
         """Return the run's state and those of its task instances, now."""
         run = self._call("GET", _run(dag_id, run_id))

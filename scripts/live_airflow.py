@@ -71,10 +71,9 @@ class LiveAirflow(AirflowApi):
         """
         started = time.monotonic()
         guard = Path(__file__).with_name("guard.py")
-        airflow = [sys.executable, "-m", "airflow", "standalone"]
         with self.home.process_log.open("wb") as log:
             self._guard = subprocess.Popen(
-                [sys.executable, str(guard), *airflow],
+                [sys.executable, str(guard), *self.command()],
                 cwd=self.home.path,
                 env=self.home.env,
                 stdin=subprocess.PIPE,
@@ -89,6 +88,10 @@ class LiveAirflow(AirflowApi):
             self.stop()
             raise
         return time.monotonic() - started
+
+    def command(self) -> list[str]:
+        """Return what the guard runs: all of Airflow in one command."""
+        return [sys.executable, "-m", "airflow", "standalone"]
 
     def stop(self) -> None:
         """Stop every process that was started here; raise if one is left. Stopping twice does no harm."""

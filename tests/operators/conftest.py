@@ -7,4 +7,3 @@ from tests import support
 running_sandbox, sandbox = support.running_sandbox, support.sandbox
 running_slow_sandbox, slow_sandbox = support.running_slow_sandbox, support.slow_sandbox
 connect, logs = support.connect, support.logs
-running_timed_sandbox, timed_sandbox, clock = support.running_timed_sandbox, support.timed_sandbox, support.clock

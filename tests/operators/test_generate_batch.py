@@ -23,12 +23,14 @@ from machfive_provider.sandbox import Sandbox, SandboxSettings
 from machfive_provider.triggers import events
 from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
 from machfive_provider.triggers.lead_list import MachFiveListTrigger
+from tests import support
 from tests.support import LEADS, PERSONAL, Clock, Logs, Pauses, Run, assert_plain, leaks, task_context
 
 Connect = Callable[..., None]
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
 TAG = re.compile(r"\[af1:[0-9a-f]{10}-[0-9a-f]{12}(#[0-9]+)?\]$")
 EMAILS = [lead["email"] for lead in LEADS]
+clock = support.clock
 
 
 @pytest.fixture(autouse=True)

@@ -58,6 +58,8 @@ def test_requests_are_recorded_without_the_key(world: World) -> None:
         "fault": None,
     }
     assert [each["authenticated"] for each in (first, second, third)] == [True, False, True]
+    # The first and the third came over the same kept connection.
+    assert first["client_port"] == third["client_port"] != second["client_port"]
     assert second["status"] == 401
     assert third["json"]["leads"][0]["email"] == "ada@analytical.example"
     assert "mf_live_" not in response.text

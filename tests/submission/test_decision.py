@@ -1,9 +1,10 @@
-"""The pure parts of buying once: the tag that every attempt computes alike, and the decision."""
+"""The pure decision: use what is there, pay, or look on."""
 
 from __future__ import annotations
 
-import re
+import logging
 from dataclasses import replace
+from typing import Any
 
 import pendulum
 import pytest
@@ -12,151 +13,55 @@ from hypothesis import strategies as st
 
 from machfive_provider import errors
 from machfive_provider.api.models import Lead, LeadList
-from machfive_provider.submission import EXISTING_POLICIES, Adopt, Buy, Intent, Origin, credits_needed, decide
+from machfive_provider.submission import credits_needed
+from machfive_provider.submission_decision import (
+    EXISTING_POLICIES,
+    SETTLING_BATCH,
+    SETTLING_GENERATE,
+    Adopt,
+    Buy,
+    Past,
+    Policy,
+    Settle,
+    Sighting,
+    decide,
+)
+from machfive_provider.tags import Intent, Origin
+from machfive_provider.task_memory import INTENT as SENT
+from machfive_provider.task_memory import TaskMemory
+from machfive_provider.texts import counted
+from tests.support import StateStore
 
 ORIGIN = Origin("dag", "manual__2026-02-03", "generate")
 LEADS = (Lead("a@example.com", name="A"), Lead("b@example.com"), Lead("c@example.com"))
-INTENT = Intent(ORIGIN, "campaign-1", LEADS, {"email_count": 3, "campaign_angle": "fair"})
-TAG = re.compile(r"\[af1:[0-9a-f]{10}-[0-9a-f]{12}(#[0-9]+)?\]")
+INTENT = Intent(ORIGIN, "campaign-1", LEADS, {"email_count": 3})
+NOW = pendulum.datetime(2026, 2, 3, 5).timestamp()
+RETRY = Past(try_number=2)
 
 
-# --- the tag
+def memory(store: StateStore | None = None, intent: Intent = INTENT) -> TaskMemory:
+    """Give what a try recalls; without a store, nothing that can be believed."""
+    recalled = TaskMemory(store, intent.base, logging.getLogger(__name__))
+    recalled.recall()
+    return recalled
 
 
-def test_the_tag_is_what_earlier_releases_wrote():
-    """A tag that changes with a release buys every batch in flight again."""
-    assert INTENT.tag(1) == "[af1:58a46ae9b8-269fe8fc1467]"
+def sent(generation: int = 1, intent: Intent = INTENT) -> TaskMemory:
+    """Give what a try recalls after an earlier one was about to buy a generation."""
+    store = StateStore()
+    memory(store, intent).note_intent(intent.tag(generation), generation)
+    return memory(store, intent)
 
 
-@pytest.mark.parametrize(
-    "same",
-    [
-        replace(INTENT, leads=LEADS[::-1]),
-        replace(INTENT, options={"campaign_angle": "fair", "email_count": 3}),
-        replace(INTENT, options={**INTENT.options, "list_name": "Spring fair"}),
-        replace(INTENT, options={**INTENT.options, "notification_email": "me@example.com"}),
-        replace(INTENT, since=pendulum.datetime(2026, 1, 1)),
-    ],
-    ids=["lead order", "option order", "list_name", "notification_email", "since"],
-)
-def test_the_tag_stays(same: Intent):
-    assert same.base == INTENT.base
+def outcome(found: Any = (), past: Past = Past(), known: TaskMemory | None = None, **given_: Any) -> Any:  # noqa: B008 - frozen
+    """Decide, with whatever the test does not care for at its plainest."""
+    seen = Sighting(tuple(found), tuple(given_.pop("others", ())), tuple(given_.pop("cut", ())))
+    policy, intent, now = given_.pop("policy", Policy()), given_.pop("intent", INTENT), given_.pop("now", NOW)
+    assert not given_
+    return decide(intent, seen, past, known or memory(intent=intent), policy, now)
 
 
-CHANGES = {
-    "dag": replace(INTENT, origin=replace(ORIGIN, dag_id="other")),
-    "run": replace(INTENT, origin=replace(ORIGIN, run_id="other")),
-    "task": replace(INTENT, origin=replace(ORIGIN, task_id="other")),
-    "namespace": replace(INTENT, origin=replace(ORIGIN, namespace="prod")),
-    "round": replace(INTENT, origin=replace(ORIGIN, round=1)),
-    "campaign": replace(INTENT, campaign_id="campaign-2"),
-    "fewer leads": replace(INTENT, leads=LEADS[:2]),
-    "a lead's field": replace(INTENT, leads=(replace(LEADS[0], title="CEO"), *LEADS[1:])),
-    "a lead twice": replace(INTENT, leads=(*LEADS, LEADS[0])),
-    "an option": replace(INTENT, options={**INTENT.options, "email_count": 4}),
-    "one more option": replace(INTENT, options={**INTENT.options, "enrichment_enabled": True}),
-    "no options": replace(INTENT, options={}),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_the_tag_changes(change: str):
-    who, what = INTENT.base.split("-")
-    other_who, other_what = CHANGES[change].base.split("-")
-    by_who = change in ("dag", "run", "task", "namespace", "round")
-    assert (other_who != who, other_what != what) == (by_who, not by_who)
-
-
-def test_all_changes_differ_from_each_other():
-    assert len({each.base for each in CHANGES.values()}) == len(CHANGES)
-
-
-def test_neighbouring_ids_do_not_run_together():
-    one = replace(INTENT, origin=Origin("ab", "c", "d"))
-    other = replace(INTENT, origin=Origin("a", "bc", "d"))
-    assert one.base != other.base
-
-
-@pytest.mark.parametrize(("generation", "ending"), [(1, "]"), (2, "#2]"), (10, "#10]")])
-def test_generations(generation: int, ending: str):
-    tag = INTENT.tag(generation)
-    assert TAG.fullmatch(tag)
-    assert tag == f"[af1:{INTENT.base}{ending}"
-
-
-# --- the name
-
-
-def named(name) -> Intent:
-    return replace(INTENT, options={**INTENT.options, "list_name": name})
-
-
-@pytest.mark.parametrize(
-    ("intent", "shown"),
-    [
-        (INTENT, "dag generate"),
-        (named(None), "dag generate"),
-        (named(""), "dag generate"),
-        (named("Spring fair"), "Spring fair"),
-        (named("  Spring fair "), "Spring fair"),
-        (named("x" * 70), "x" * 70),
-        (named("x" * 71), "x" * 70),
-        (named("é" * 300), "é" * 70),
-        (named("🦆" * 300), "🦆" * 70),
-    ],
-    ids=["default", "none", "empty", "given", "spaces", "longest", "too long", "accents", "ducks"],
-)
-def test_the_name_shows_the_users_text_and_the_whole_tag(intent: Intent, shown: str):
-    assert intent.list_name(1) == f"{shown} {INTENT.tag(1)}"
-
-
-@given(st.text(max_size=200), st.integers(1, 10_000))
-def test_any_name_is_at_most_100_code_points_and_holds_the_tag(name: str, generation: int):
-    intent = named(name)
-    full = intent.list_name(generation)
-    assert len(full) <= 100
-    assert full.endswith(intent.tag(generation))
-    assert intent.generation_of(LeadList("l", "pending", custom_name=full)) == generation
-
-
-@pytest.mark.parametrize("generation", [1, 2, 17])
-@pytest.mark.parametrize(
-    "alter",
-    [
-        lambda name: name,
-        lambda name: f"{name} (2)",
-        lambda name: f"Copy of {name}",
-        lambda name: f"x{name}x".replace(" ", ""),
-        lambda name: name[name.index("[") :],
-        lambda name: f"[af1:{'0' * 10}-{'0' * 12}] {name}",
-        lambda name: f"[af1:broken {name}",
-    ],
-    ids=["as sent", "suffix", "prefix", "no spaces", "tag alone", "another tag first", "a broken tag first"],
-)
-def test_the_tag_is_found_in_an_altered_name(alter, generation: int):
-    lead_list = LeadList("l", "pending", custom_name=alter(INTENT.list_name(generation)))
-    assert INTENT.generation_of(lead_list) == generation
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        None,
-        "",
-        "Spring fair",
-        CHANGES["run"].list_name(1),
-        CHANGES["campaign"].list_name(1),
-        INTENT.list_name(1)[:-1],
-        INTENT.list_name(1).replace("af1", "af2"),
-        INTENT.list_name(1).replace("-", ""),
-    ],
-    ids=["none", "empty", "no tag", "another run", "other leads", "cut", "another format", "no dash"],
-)
-def test_other_lists_are_not_ours(name: str | None):
-    assert INTENT.generation_of(LeadList("l", "pending", custom_name=name)) is None
-
-
-# --- the decision
+# --- what is there
 
 
 def entry(id_: str, status: str, minute: int | None = 0, generation: int = 1) -> tuple[int, LeadList]:
@@ -165,7 +70,7 @@ def entry(id_: str, status: str, minute: int | None = 0, generation: int = 1) ->
 
 
 def test_nothing_found_is_bought():
-    assert decide([]) == Buy(1)
+    assert outcome() == Buy(1)
 
 
 @pytest.mark.parametrize("policy", ["adopt", "resubmit"])
@@ -205,7 +110,7 @@ def test_nothing_found_is_bought():
 def test_what_is_there_is_adopted(found, chosen: str, surplus: tuple[str, ...], policy: str):
     generations = {each.id: generation for generation, each in found}
     for order in (found, found[::-1]):
-        decision = decide(order, policy)
+        decision = outcome(order, policy=Policy(policy))
         assert isinstance(decision, Adopt)
         assert (decision.lead_list.id, decision.surplus) == (chosen, surplus)
         assert decision.generation == generations[chosen]
@@ -217,8 +122,8 @@ def test_what_is_there_is_adopted(found, chosen: str, surplus: tuple[str, ...], 
 )
 def test_what_failed_is_bought_again(failed_generations, max_resubmissions: int, generation: int):
     found = [entry(f"l{number}", "failed", number, each) for number, each in enumerate(failed_generations)]
-    assert decide(found, max_resubmissions=max_resubmissions) == Buy(generation)
-    assert decide(found, "fail", max_resubmissions) == Buy(generation)
+    for what in EXISTING_POLICIES:
+        assert outcome(found, policy=Policy(what, max_resubmissions)) == Buy(generation)
 
 
 @pytest.mark.parametrize(
@@ -227,15 +132,15 @@ def test_what_failed_is_bought_again(failed_generations, max_resubmissions: int,
 def test_but_not_for_ever(failed_generations, max_resubmissions: int):
     found = [entry(f"l{number}", "failed", number, each) for number, each in enumerate(failed_generations)]
     with pytest.raises(errors.ListFailedError) as caught:
-        decide(found[::-1], max_resubmissions=max_resubmissions)
-    assert f"was bought {failed_generations[-1]} times" in caught.value.message
+        outcome(found[::-1], policy=Policy("adopt", max_resubmissions))
+    assert f"was bought {counted(failed_generations[-1], 'time')}" in caught.value.message
     assert f"the last: l{len(found) - 1})" in caught.value.message
 
 
 @pytest.mark.parametrize("status", ["pending", "processing", "completed", "archived"])
 def test_fail_refuses_what_is_there(status: str):
     with pytest.raises(errors.MachFivePermanentError, match=rf"already bought, as list a \({status}\)"):
-        decide([entry("a", status)], "fail")
+        outcome([entry("a", status)], policy=Policy("fail"))
 
 
 def test_the_policies():
@@ -251,8 +156,8 @@ found_lists = st.lists(
 @given(found_lists, st.randoms())
 def test_all_attempts_decide_alike_and_never_buy_over_what_lives(found, random):
     shuffled = random.sample(found, len(found))
-    decision = decide(found, max_resubmissions=9)
-    assert decide(shuffled, max_resubmissions=9) == decision
+    decision = outcome(found, policy=Policy("adopt", 9))
+    assert outcome(shuffled, policy=Policy("adopt", 9)) == decision
     alive = [each for _, each in found if not each.is_failed]
     if alive:
         assert isinstance(decision, Adopt)
@@ -270,3 +175,181 @@ def test_all_attempts_decide_alike_and_never_buy_over_what_lives(found, random):
 def test_credits(options, credits_: int):
     assert credits_needed(LEADS, options) == credits_
     assert credits_needed((), options) == 0
+
+
+# --- absent: buy, or look on
+
+
+@pytest.mark.parametrize("store", [None, StateStore()], ids=["no store", "store"])
+def test_the_first_try_buys_at_once(store: StateStore | None):
+    assert outcome(known=memory(store)) == Buy(1)
+
+
+@pytest.mark.parametrize("settling", [SETTLING_BATCH, SETTLING_GENERATE])
+def test_a_retry_buys_only_after_the_settling_time(settling: float):
+    first = replace(RETRY, settling=settling)
+    looking_on = outcome(past=first)
+    assert looking_on == Settle(1, NOW, NOW + settling)
+    later = replace(first, absent_since=looking_on.absent_since)
+    assert outcome(past=later, now=NOW + settling - 0.001) == looking_on
+    assert outcome(past=later, now=NOW + settling) == Buy(1, in_doubt=True)
+    assert outcome(past=later, now=NOW + 10 * settling) == Buy(1, in_doubt=True)
+
+
+def test_a_list_that_turns_up_meanwhile_is_adopted():
+    decision = outcome([entry("a", "pending")], replace(RETRY, absent_since=NOW - 1000))
+    assert isinstance(decision, Adopt)
+
+
+def test_a_store_that_works_and_is_empty_vouches_for_it():
+    assert outcome(past=RETRY, known=memory(StateStore())) == Buy(1)
+
+
+def test_a_store_that_cannot_be_read_vouches_for_nothing():
+    class Broken(StateStore):
+        def get(self, key: str, default: Any = None) -> Any:
+            raise OSError(key)
+
+    assert isinstance(outcome(past=RETRY, known=memory(Broken())), Settle)
+
+
+def test_an_intent_on_record_is_looked_for():
+    assert outcome(past=RETRY, known=sent()) == Settle(1, NOW, NOW + SETTLING_BATCH)
+
+
+def test_an_intent_of_another_generation_is_not_this_one():
+    failed = [entry("a", "failed")]
+    assert outcome(failed, RETRY, sent(1)) == Buy(2)
+    assert outcome(failed, RETRY, sent(2)) == Settle(2, NOW, NOW + SETTLING_BATCH)
+    assert outcome(past=RETRY, known=sent(2)) == Buy(1)
+
+
+def test_a_record_that_is_none_counts_as_none():
+    store = StateStore()
+    store.set(f"machfive_{INTENT.base}", {"phase": "from another release"})
+    assert outcome(past=RETRY, known=memory(store)) == Buy(1)
+
+
+@pytest.mark.parametrize("generation", [1, 2, 3])
+def test_every_generation_settles(generation: int):
+    failed = [entry(f"l{number}", "failed", number, number) for number in range(1, generation)]
+    policy = Policy("adopt", 5)
+    assert outcome(failed, RETRY, policy=policy) == Settle(generation, NOW, NOW + SETTLING_BATCH)
+    waited = replace(RETRY, absent_since=NOW - SETTLING_BATCH)
+    assert outcome(failed, waited, policy=policy) == Buy(generation, in_doubt=True)
+
+
+def test_a_retry_that_may_not_buy_again_does_not_look_on_first():
+    with pytest.raises(errors.ListFailedError):
+        outcome([entry("a", "failed")], RETRY, policy=Policy("adopt", 0))
+
+
+# --- rounds: what a clear changes
+
+
+@pytest.mark.parametrize(
+    ("try_number", "round_", "opens"),
+    [(1, 0, True), (2, 0, False), (3, 0, False), (2, 1, True), (3, 1, False), (5, 4, True), (6, 4, False)],
+    ids=str,
+)
+def test_which_try_opens_a_round(try_number: int, round_: int, opens: bool):
+    assert Past(try_number=try_number, round=round_).opens_round is opens
+
+
+def test_a_clear_looks_on_too_unless_its_tag_is_new():
+    cleared = Past(try_number=2, round=1)
+    assert isinstance(outcome(past=cleared), Settle)
+    again = replace(INTENT, origin=replace(ORIGIN, round=1))
+    assert outcome(past=cleared, intent=again) == Buy(1)
+    assert isinstance(outcome(past=replace(cleared, try_number=3), intent=again), Settle)
+
+
+OTHER = replace(INTENT, leads=LEADS[:2])
+BEGAN = pendulum.datetime(2026, 2, 3, 4, 30)
+
+
+def other(status: str = "processing", minute: int | None = 45, intent: Intent = OTHER) -> LeadList:
+    return replace(entry("other", status, minute)[1], custom_name=intent.list_name(1))
+
+
+@pytest.mark.parametrize("status", ["pending", "processing", "completed", "archived"])
+@pytest.mark.parametrize("began", [None, BEGAN], ids=["began unknown", "began known"])
+@pytest.mark.parametrize("known", [None, memory(StateStore())], ids=["no store", "store"])
+def test_leads_that_change_between_two_tries_are_not_bought(status: str, began: Any, known: TaskMemory | None):
+    with pytest.raises(errors.MachFivePermanentError, match="leads or options changed") as caught:
+        outcome(past=replace(RETRY, round_began=began), known=known, others=[other(status)])
+    for named in ("list other", OTHER.tag(1), INTENT.tag(1), status, "clear the task"):
+        assert named in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("past", "each"),
+    [
+        (replace(RETRY, mapped=True), other()),
+        (Past(try_number=1), other()),
+        (Past(try_number=2, round=1), other()),
+        (Past(try_number=7, round=6, round_began=BEGAN), other()),
+        (RETRY, other("failed")),
+        (Past(try_number=3, round=1, round_began=BEGAN), other(minute=10)),
+    ],
+    ids=["another shard's", "first try", "after a clear", "after six tries", "failed", "of an earlier round"],
+)
+def test_but_they_are_where_that_is_no_accident(past: Past, each: LeadList):
+    assert outcome(past=past, known=memory(StateStore()), others=[each]) == Buy(1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "refused"), [(0, True), (-59, True), (-61, False)], ids=["same time", "clocks differ", "before"]
+)
+def test_a_list_of_the_moment_the_round_began_is_of_the_round(seconds: int, refused: bool):
+    each = replace(other(), created_at=BEGAN.add(seconds=seconds))
+    past = Past(try_number=3, round=1, round_began=BEGAN)
+    if refused:
+        with pytest.raises(errors.MachFivePermanentError):
+            outcome(past=past, known=memory(StateStore()), others=[each])
+    else:
+        assert outcome(past=past, known=memory(StateStore()), others=[each]) == Buy(1)
+
+
+def test_a_list_without_a_time_counts_as_of_this_round():
+    with pytest.raises(errors.MachFivePermanentError):
+        outcome(past=replace(RETRY, round_began=BEGAN), others=[other(minute=None)])
+
+
+def test_with_resubmit_the_tag_tells_the_rounds_apart():
+    """What carries this round's tag is of this round, whenever the run began."""
+    again, changed = (replace(each, origin=replace(ORIGIN, round=1)) for each in (INTENT, OTHER))
+    past = Past(try_number=3, round=1, round_began=BEGAN)
+    with pytest.raises(errors.MachFivePermanentError):
+        outcome(past=past, intent=again, others=[other(minute=10, intent=changed)])
+
+
+def test_what_is_ours_wins_over_what_changed():
+    assert isinstance(outcome([entry("a", "pending")], RETRY, others=[other()]), Adopt)
+
+
+# --- names that the server cut
+
+
+CUT = LeadList("cut-1", "processing", custom_name=INTENT.list_name(1)[:-5])
+
+
+@pytest.mark.parametrize("known", [memory(), sent()], ids=["no store", "store"])
+@pytest.mark.parametrize("absent_since", [None, NOW - 9999], ids=["first look", "after settling"])
+def test_a_cut_tag_makes_absence_mean_nothing(known: TaskMemory, absent_since: float | None):
+    with pytest.raises(errors.AmbiguousSubmissionError, match="names of lists cut-1, cut-2 were cut") as caught:
+        outcome(past=replace(RETRY, absent_since=absent_since), known=known, cut=[CUT, replace(CUT, id="cut-2")])
+    assert caught.value.retryable
+    assert INTENT.tag(1) in caught.value.message
+    assert "nothing was sent" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("past", "known"), [(Past(), memory()), (RETRY, memory(StateStore()))], ids=["first try", "empty store"]
+)
+def test_but_not_where_nothing_can_have_been_sent(past: Past, known: TaskMemory):
+    assert outcome(past=past, known=known, cut=[CUT]) == Buy(1)
+
+
+def test_and_not_where_ours_is_there():
+    assert isinstance(outcome([entry("a", "completed")], RETRY, cut=[CUT]), Adopt)

@@ -124,6 +124,7 @@ class RecordedRequest:
     """One request as it arrived. `status` is what the client was answered, None for no answer (yet).
 
     `headers` has lower-case names and never the key; `authenticated` tells whether a valid one came.
+    `client_port` is the other end of the connection: on this machine it leads to the asking process.
     """
 
     at: float
@@ -137,3 +138,4 @@ class RecordedRequest:
     json: Any
     status: int | None = None
     fault: str | None = None
+    client_port: int | None = None

@@ -85,6 +85,7 @@ class Wire:
             authenticated=self._state.workspace_of_key(key_of(headers)) is not None,
             user_agent=headers.get("user-agent", ""),
             json=_json_or_none(body),
+            client_port=scope["client"][1] if scope.get("client") else None,
         )
 
 

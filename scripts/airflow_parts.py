@@ -1,0 +1,70 @@
+"""Airflow as separate processes, of which the triggerer comes back whenever it dies.
+
+`airflow standalone` never starts a dead component again; in production a service manager does. This file is
+both: `PartedAirflow`, to be used like `LiveAirflow`, and, run as a script by the guard, that small service
+manager itself.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts.live_airflow import LiveAirflow
+
+__all__ = ["PartedAirflow"]
+
+ESSENTIAL = ("api-server", "scheduler", "dag-processor")
+RESTARTED = "triggerer"
+
+
+class PartedAirflow(LiveAirflow):
+    """A LiveAirflow whose triggerer may be killed."""
+
+    def command(self) -> list[str]:
+        """Return what the guard runs: this file."""
+        return [sys.executable, str(Path(__file__).resolve())]
+
+    def pid(self, component: str) -> int:
+        """Return the process id of a component's main process, which may be dead by now."""
+        return int(_pid_file(self.home.path, component).read_text())
+
+
+def main() -> int:
+    """Prepare the database and run the components until one that nothing brings back has ended."""
+    airflow = [sys.executable, "-m", "airflow"]
+    subprocess.run([*airflow, "db", "migrate"], check=True, stdin=subprocess.DEVNULL)
+    first_to_end = threading.Event()
+    for name in (*ESSENTIAL, RESTARTED):
+        threading.Thread(target=_keep, args=(name, [*airflow, name], first_to_end), daemon=True).start()
+    first_to_end.wait()
+    return 1
+
+
+def _keep(name: str, command: list[str], ended: threading.Event) -> None:
+    """Run one component for ever, or report its end."""
+    home = Path(os.environ["AIRFLOW_HOME"])
+    with (home / f"{name}.log").open("ab", buffering=0) as log:
+        while True:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            # Whole or not at all: somebody may be reading it.
+            (fresh := home / f"{name}.pid.new").write_text(str(process.pid))
+            fresh.replace(_pid_file(home, name))
+            code = process.wait()
+            print(f"{name} ended with exit code {code}", flush=True)
+            if name != RESTARTED:
+                ended.set()
+                return
+
+
+def _pid_file(home: Path, component: str) -> Path:
+    return home / f"{component}.component.pid"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,92 @@
+"""What was bought against what was written."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from machfive_provider.sandbox import Sandbox
+from tests.chaos.deck import POST
+from tests.chaos.plan import Plan
+
+
+@dataclass(frozen=True)
+class Books:
+    """The figures, and a line of text for whatever is wrong.
+
+    A list that failed cannot be delivered and has to be bought again: its credits are counted apart.
+    """
+
+    batches: int
+    complete_files: int
+    leads_wanted: int
+    leads_delivered: int
+    bought_twice: int
+    credits: int
+    credits_failed: int
+    lists_failed: int
+    refused: int
+    problems: tuple[str, ...]
+
+    @property
+    def leads_lost(self) -> int:
+        """Leads that are in no file."""
+        return self.leads_wanted - self.leads_delivered
+
+    @property
+    def price(self) -> float:
+        """Credits for a lead delivered."""
+        return self.credits / self.leads_delivered if self.leads_delivered else 0.0
+
+
+def audit(plan: Plan, sandbox: Sandbox, results: Path) -> Books:
+    """Compare the sandbox's books with the files."""
+    failed = {each.id for each in sandbox.lists if each.ends_failed}
+    bought = [purchase for purchase in sandbox.purchases if purchase.list_id not in failed]
+    times = Counter(email for purchase in bought for email in purchase.emails)
+    by_batch: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for purchase in bought:
+        by_batch[tuple(sorted(purchase.emails))].append(purchase.list_id)
+    # The name holds the tag with its generation: the same name twice is the same purchase twice, failed or not.
+    names = Counter(purchase.list_name for purchase in sandbox.purchases)
+    again = [each for each in sandbox.purchases if names[each.list_name] > 1]
+    twice = {email for each in again for email in each.emails} | {email for email, count in times.items() if count > 1}
+    problems = [f"{emails[0]} …: bought as {', '.join(ids)}" for emails, ids in by_batch.items() if len(ids) > 1]
+    complete, delivered, wanted = 0, 0, 0
+    for mode in plan.modes:
+        for number in range(plan.batches):
+            emails = [f"lead{lead}@b{number:03d}.{mode}.example.com" for lead in range(1, plan.leads + 1)]
+            found, problem = _read(results / f"{mode}-{number:03d}.jsonl", emails)
+            wanted += len(emails)
+            delivered += found
+            complete += not problem
+            problems += [problem] if problem else []
+    return Books(
+        batches=plan.batches * len(plan.modes),
+        complete_files=complete,
+        leads_wanted=wanted,
+        leads_delivered=delivered,
+        bought_twice=len(twice),
+        credits=sum(purchase.credits for purchase in bought),
+        credits_failed=sum(each.credits for each in sandbox.purchases if each.list_id in failed),
+        lists_failed=len(failed),
+        refused=sum(1 for each in sandbox.requests_to(POST) if each.status == 429 and each.fault is None),
+        problems=tuple(problems),
+    )
+
+
+def _read(path: Path, emails: list[str]) -> tuple[int, str]:
+    """Return how many of the leads are in the file, and what is wrong with it."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        return 0, f"{path.name} is not there"
+    except ValueError as error:
+        return 0, f"{path.name} cannot be read: {error}"
+    found = [str(line.get("email")) for line in lines]
+    empty = [line for line in lines if not line.get("sequence")]
+    if sorted(found) == sorted(emails) and not empty:
+        return len(emails), ""
+    return len(set(found) & set(emails)), f"{path.name} holds {found}, {len(empty)} without emails"

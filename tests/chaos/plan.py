@@ -1,0 +1,125 @@
+"""What a run is made of and what it has to show for itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+from machfive_provider.sandbox import SandboxSettings
+from tests.chaos.deck import FEW, Amounts
+from tests.chaos.faults import GAPS
+from tests.chaos.kills import KillPlan
+from tests.chaos.processes import BOTH, SUPERVISOR, TASK, TRIGGERER
+
+HEARTBEAT_TIMEOUT = 20
+FULL = 160
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The least that a run must have gone through to prove anything."""
+
+    batches: int
+    faults: int
+    each_http_kind: int
+    kinds: int
+    kills: int
+    kills_within_post: int
+
+    def scaled(self, size: float) -> Wanted:
+        """Return what a run of another size has to show; the kinds of faults stay as many."""
+        fewer = {name: math.floor(count * size) for name, count in asdict(self).items()}
+        return Wanted(**{**fewer, "kinds": self.kinds})
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run: one sandbox and one Airflow."""
+
+    seed: int
+    modes: tuple[str, ...]
+    batches: int  # of each mode
+    wanted: Wanted
+    kills: KillPlan
+    amounts: Amounts = field(default_factory=Amounts)
+    gaps: Mapping[str, int] = field(default_factory=lambda: GAPS)
+    leads: int = 3
+    in_flight: int = 28
+    parallelism: int = 28
+    list_seconds: float = 12.0
+    concurrency: int = 12
+    poll_interval: float = 2.0
+    retry_delay: float = 2.0
+    timeout: float = 1200.0
+    without_look: bool = False
+
+    def sandbox_settings(self) -> SandboxSettings:
+        """Return the sandbox to run against."""
+        return SandboxSettings(
+            credits=100_000,
+            concurrency=self.concurrency,
+            pending_seconds=2.0,
+            processing_seconds=self.list_seconds - 2.0,
+            seed=self.seed,
+        )
+
+    def airflow_settings(self) -> dict[str, str]:
+        """Return what makes Airflow notice a death within the minute."""
+        return {
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(HEARTBEAT_TIMEOUT),
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+            # A killed triggerer's triggers are taken over once it counts as dead.
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "10",
+        }
+
+
+def full(mode: str, seed: int, batches: int = FULL) -> Plan:
+    """Return the full run of one mode; with fewer batches than it should have, its faults and kills are fewer too."""
+    size = min(1.0, batches / FULL)
+    kills = {TASK: 8, SUPERVISOR: 5, BOTH: 6} | ({TRIGGERER: 3} if mode == "deferrable" else {})
+    return Plan(
+        seed=seed,
+        modes=(mode,),
+        batches=batches,
+        wanted=Wanted(150, 500, 20, 25, 40, 10).scaled(size),
+        kills=KillPlan({what: math.ceil(count * size) for what, count in kills.items()}),
+        amounts=Amounts().scaled(size),
+    )
+
+
+def without_look(mode: str, seed: int) -> Plan:
+    """Return a run that buys twice: answers get lost, and nobody looks whether the list is there."""
+    return Plan(
+        seed=seed,
+        modes=(mode,),
+        batches=16,
+        wanted=Wanted(16, 0, 0, 0, 0, 0),
+        kills=KillPlan({TASK: 1}),
+        amounts=replace(FEW, post_accepted=1, post_certain=3, post_hang_accepted=3, list_faults=0),
+        gaps=dict.fromkeys(GAPS, 0),
+        in_flight=16,
+        parallelism=16,
+        list_seconds=5.0,
+        timeout=190.0,
+        without_look=True,
+    )
+
+
+def short(seed: int) -> Plan:
+    """Return a run of both modes side by side that takes no longer than a test may."""
+    return Plan(
+        seed=seed,
+        modes=("deferrable", "worker"),
+        batches=6,
+        wanted=Wanted(12, 25, 0, 12, 5, 2),
+        kills=KillPlan({TASK: 1, BOTH: 1}, every=8.0),
+        amounts=FEW,
+        gaps=dict.fromkeys(GAPS, 0),
+        in_flight=12,
+        parallelism=12,
+        list_seconds=5.0,
+        concurrency=6,
+        retry_delay=1.0,
+        timeout=150.0,
+    )

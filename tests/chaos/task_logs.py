@@ -1,0 +1,57 @@
+"""How tries ended, from the task logs: every exception there must be of a class that says what to do."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from machfive_provider import errors
+
+TYPED = frozenset(errors.__all__)
+# Airflow's own, of which no provider is the author: its API server was slow, its database locked.
+INFRASTRUCTURE = frozenset({"AirflowRuntimeError", "ServerResponseError", "TaskAlreadyRunningError"})
+
+
+@dataclass(frozen=True)
+class Endings:
+    """Exceptions that ended a try: by class, and the texts of those that are nobody's or Airflow's."""
+
+    typed: Counter[str]
+    untyped: tuple[str, ...]
+    infrastructure: tuple[str, ...]
+    tries: int
+
+
+def read_endings(logs: Path) -> Endings:
+    """Read the logs of all tries."""
+    typed: Counter[str] = Counter()
+    untyped, infrastructure, tries = [], [], 0
+    for path in sorted(logs.rglob("attempt=*.log")):
+        # The triggerer writes logs of its own beside that of the try it waits for.
+        tries += ".trigger." not in path.name
+        for event in _failures(path):
+            outermost = event["error_detail"][0]
+            name = str(outermost.get("exc_type"))
+            told = f"{path.relative_to(logs)}: {name}: {str(outermost.get('exc_value'))[:300]}"
+            if name in TYPED:
+                typed[name] += 1
+            elif name in INFRASTRUCTURE:
+                infrastructure.append(told)
+            else:
+                untyped.append(told)
+    return Endings(typed, tuple(untyped), tuple(infrastructure), tries)
+
+
+def _failures(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the events that carry an exception; a line that a kill has cut short carries nothing."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.get("error_detail"):
+            yield event
