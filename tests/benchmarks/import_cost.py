@@ -5,7 +5,7 @@ The figure is the CPU time of the imports after ``from airflow.sdk import DAG, B
 median over fresh processes that take turns. The peer is installed from the index into an environment
 of its own; if it cannot be, it is named as absent and the benchmark fails.
 
-Usage: ``python tests/benchmarks/import_cost.py [--runs 5]``
+Usage: ``python -m tests.benchmarks.import_cost [--runs 5]``
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from machfive_provider import errors
 from machfive_provider.operators.link import MachFiveCampaignLink
@@ -193,48 +193,48 @@ class PurchasingOperator(ListWaitingOperator):
     def _wait_for_room(self, context: Context, hook: MachFiveHook, turn: Turn, error: errors.RateLimitedError) -> None:
         """Return when the task may ask again, or leave for the triggerer."""
         from machfive_provider.room import no_room, wait_on_worker
-        from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
 
-        now, interval = time.time(), self._interval()
+        now = time.time()
         deadline = turn.asked_at + seconds("capacity_timeout", self.capacity_timeout)
         if now >= deadline:
             raise no_room(now - turn.asked_at)
-        limit, not_before = None, now + (error.retry_after or 0.0)
-        if isinstance(error, errors.WorkspaceLimitError):
-            limit = self._running_now(hook)
-        elif error.retry_after is None:
-            not_before = now + _RATE_LIMITED
-        self.log.info(
-            "%s Nothing was bought; waiting %s, for %s at the most (capacity_timeout).",
-            error,
-            "in the triggerer, this worker is free" if self.deferrable else "on this worker",
-            duration(deadline - now),
-        )
+        where = "in the triggerer, this worker is free" if self.deferrable else "on this worker"
+        self.log.info("%s Waiting %s, for %s at the most (capacity_timeout).", error, where, duration(deadline - now))
+        is_full = isinstance(error, errors.WorkspaceLimitError)
+        limit = self._running_now(hook) if is_full else None
+        pause = error.retry_after if error.retry_after is not None else 0.0 if is_full else _RATE_LIMITED
         if self.deferrable:
-            self.defer(
-                trigger=MachFiveCapacityTrigger(
-                    self.machfive_conn_id,
-                    turn.asked_at,
-                    deadline,
-                    interval,
-                    limit=limit,
-                    not_before=not_before,
-                    try_number=context["ti"].try_number,
-                    absent_since=turn.absent_since,
-                ),
-                method_name="resume_submission",
-                timeout=timedelta(seconds=deadline - now + DEFERRAL_MARGIN),
-            )
+            self._defer_for_room(context, turn, deadline, limit, now + pause)
         wait_on_worker(
             hook,
             asked_at=turn.asked_at,
             deadline=deadline,
-            interval=interval,
+            interval=self._interval(),
             limit=limit,
-            not_before=not_before,
+            not_before=now + pause,
             log=self.log,
             sleep=time.sleep,
             now=time.time,
+        )
+
+    def _defer_for_room(
+        self, context: Context, turn: Turn, deadline: float, limit: int | None, not_before: float
+    ) -> NoReturn:
+        from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
+
+        self.defer(
+            trigger=MachFiveCapacityTrigger(
+                self.machfive_conn_id,
+                turn.asked_at,
+                deadline,
+                self._interval(),
+                limit=limit,
+                not_before=not_before,
+                try_number=context["ti"].try_number,
+                absent_since=turn.absent_since,
+            ),
+            method_name="resume_submission",
+            timeout=timedelta(seconds=max(0.0, deadline - time.time()) + DEFERRAL_MARGIN),
         )
 
     def _running_now(self, hook: MachFiveHook) -> int | None:

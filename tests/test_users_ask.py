@@ -1,0 +1,464 @@
+"""One test for each way in which a submit-and-poll provider has disappointed its users: ours does not.
+
+The numbers are of public issues; bare ones are of apache/airflow. What is parsed, shown or packaged has its tests
+elsewhere: here is what submits, retries and waits, over real sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+
+from machfive_provider import errors
+from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
+from machfive_provider.sandbox import Sandbox
+from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
+from machfive_provider.triggers.lead_list import MachFiveListTrigger
+from machfive_provider.triggers.settling import MachFiveSettlingTrigger
+from tests import support
+from tests.support import (
+    LEADS,
+    PERSONAL,
+    Clock,
+    Killed,
+    Logs,
+    Run,
+    StateStore,
+    assert_plain,
+    events_of,
+    hurried,
+    leaks,
+    task_context,
+)
+
+running_timed_sandbox, timed_sandbox, clock = support.running_timed_sandbox, support.timed_sandbox, support.clock
+connect, logs = support.connect, support.logs
+Connect = Callable[..., None]
+MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
+
+
+@pytest.fixture
+def sandbox(timed_sandbox: Sandbox, connect: Connect) -> Sandbox:
+    """Give the sandbox that lives by the test's clock, connected."""
+    connect(timed_sandbox)
+    return timed_sandbox
+
+
+def batch(sandbox: Sandbox, **arguments: Any) -> MachFiveGenerateBatchOperator:
+    """Make the operator as a DAG author does, short of what the test sets."""
+    known = {"task_id": "write", "leads": list(LEADS), "campaign_id": sandbox.campaign_id}
+    return MachFiveGenerateBatchOperator(**{**known, **arguments})
+
+
+def posts(sandbox: Sandbox) -> int:
+    return sum(request.method == "POST" for request in sandbox.requests)
+
+
+def left(operator: Any, **ti: Any) -> TaskDeferred:
+    """Run a task until it leaves for the triggerer; return with what it left."""
+    with pytest.raises(TaskDeferred) as caught:
+        operator.execute(task_context(operator, **ti))
+    return caught.value
+
+
+# --- buying
+
+
+@MODES
+def test_worker_dies_after_submit_and_the_retry_pays_again_not_here(deferrable: bool, sandbox: Sandbox):
+    """#18999, #15588, #67118, #72414, #72416, #72423."""
+    store = StateStore(dies="submitted")
+    operator = batch(sandbox, deferrable=deferrable)
+    with pytest.raises(Killed):
+        Run(operator, store=store)()
+    for again in (Run(operator, store=store, try_number=2), Run(operator, try_number=2)):
+        assert again() == sandbox.purchases[0].list_id
+    assert posts(sandbox) == 1
+
+
+@MODES
+def test_an_id_in_xcom_is_gone_on_retry_and_nobody_misses_it(deferrable: bool, sandbox: Sandbox):
+    """#72938."""
+    operator = batch(sandbox, deferrable=deferrable)
+    first, second = Run(operator), Run(operator, try_number=2)
+    list_id = first()
+    assert second.xcoms == {}
+    assert second() == list_id
+    assert posts(sandbox) == 1
+
+
+@MODES
+@pytest.mark.parametrize("status", ["pending", "processing", "queued", "waiting_for_campaign"])
+def test_waiting_states_are_active_and_not_resubmitted(deferrable: bool, status: str, sandbox: Sandbox):
+    """#69195."""
+    list_id = Run(batch(sandbox, wait_for_completion=False))()
+    sandbox.set_status(list_id, status)
+    operator = batch(sandbox, deferrable=deferrable, wait_for_completion=False)
+    assert Run(operator, try_number=2)() == list_id
+    assert posts(sandbox) == 1
+
+
+@pytest.mark.parametrize("wait", [True, False], ids=["wait", "no wait"])
+@MODES
+def test_crash_safety_is_the_same_in_every_mode(deferrable: bool, wait: bool, sandbox: Sandbox):
+    """#71485, #71610, #68952."""
+    operator = batch(sandbox, deferrable=deferrable, wait_for_completion=wait)
+    sandbox.fault("reset", endpoint="generate-batch", accepted=True)
+    sandbox.fault("visible_late", seconds=60)
+    with pytest.raises(errors.AmbiguousSubmissionError):
+        Run(operator)()
+    assert Run(operator, try_number=2)() == sandbox.purchases[0].list_id
+    assert posts(sandbox) == 1
+
+
+@MODES
+def test_a_reconnected_run_returns_what_the_first_would_have(deferrable: bool, sandbox: Sandbox):
+    """The resumable mixin of Airflow 3.3.2 returns None."""
+    operator = batch(sandbox, deferrable=deferrable)
+    first, second = Run(operator), Run(operator, try_number=2)
+    assert first() == second() == sandbox.purchases[0].list_id
+    assert second.xcoms["machfive_batch"] == {**first.xcoms["machfive_batch"], "bought": False}
+
+
+async def test_a_trigger_run_twice_posts_nothing(sandbox: Sandbox, clock: Clock):
+    """#67945: a triggerer restart runs the same trigger again."""
+    sandbox.fault("stuck")
+    waiting = (await asyncio.to_thread(left, batch(sandbox, deferrable=True))).trigger
+    now = clock()
+    known = {"machfive_conn_id": "machfive_default", "poll_interval": 1.0, "asked_at": now}
+    room = MachFiveCapacityTrigger(**known, deadline=now + 60)
+    settling = MachFiveSettlingTrigger(
+        **known,
+        campaign_id=sandbox.campaign_id,
+        tag="[af1:none]",
+        since=0.0,
+        until=now + 5,
+        try_number=1,
+        absent_since=now,
+    )
+    sandbox.complete(sandbox.purchases[0].list_id)
+    before = len(sandbox.requests)
+    for trigger in (waiting, room, settling):
+        for _ in range(2):
+            assert len(await events_of(hurried(trigger))) == 1
+    sent = sandbox.requests[before:]
+    assert sent
+    assert {request.method for request in sent} == {"GET"}
+    assert len(sandbox.purchases) == 1
+
+
+async def test_a_killed_task_says_that_the_remote_job_runs_on(sandbox: Sandbox, logs: Logs):
+    """#36090, #65590."""
+    sandbox.fault("stuck")
+    operator = batch(sandbox, deferrable=True)
+    trigger = (await asyncio.to_thread(left, operator)).trigger
+    for kill in (operator.on_kill, trigger.on_kill):
+        logs.clear()
+        if (pending := kill()) is not None:
+            await pending
+        assert "keeps running" in logs.text or "keep running" in logs.text
+        assert "learing the task" in logs.text
+
+
+def test_a_batch_that_is_refused_for_want_of_room_waits_by_itself(sandbox: Sandbox):
+    """#37212, #33212."""
+    sandbox.fault("stuck", times=None)
+    running = [Run(batch(sandbox, wait_for_completion=False), run_id=f"r{number}")() for number in range(3)]
+
+    def make_room(trigger: Any) -> None:
+        sandbox.complete(running[0] if isinstance(trigger, MachFiveCapacityTrigger) else trigger.list_ids[0])
+
+    run = Run(batch(sandbox, deferrable=True), between=make_room)
+    assert run() == sandbox.purchases[-1].list_id
+    assert [type(each) for each in run.triggers] == [MachFiveCapacityTrigger, MachFiveListTrigger]
+    assert len(sandbox.purchases) == 4
+
+
+@MODES
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
+def test_what_a_retry_cannot_help_uses_no_retries(deferrable: bool, status: int, sandbox: Sandbox):
+    """#21562, #7133."""
+    sandbox.fault("status", endpoint="generate-batch", status=status)
+    with pytest.raises(AirflowFailException):
+        Run(batch(sandbox, deferrable=deferrable))()
+    assert posts(sandbox) == 1
+
+
+@MODES
+def test_a_429_is_waited_for_as_it_asks(deferrable: bool, sandbox: Sandbox, clock: Clock):
+    """#21559, and the HTTP provider."""
+    sandbox.fault("status", endpoint="generate-batch", status=429, headers={"Retry-After": "33"})
+    before = clock()
+
+    def let_it_pass(trigger: MachFiveCapacityTrigger) -> None:
+        assert trigger.not_before >= before + 33
+        clock.advance(34)
+
+    run = Run(batch(sandbox, deferrable=deferrable), between=let_it_pass)
+    assert run() == sandbox.purchases[0].list_id
+    assert deferrable or clock() - before >= 33
+    assert (posts(sandbox), len(sandbox.purchases)) == (2, 1)
+
+
+# --- waiting
+
+
+async def test_a_hanging_request_does_not_block_the_triggerer(sandbox: Sandbox):
+    """#47312, #35806, #20607: other triggers of the loop go on meanwhile."""
+    sandbox.fault("stuck")
+    trigger = hurried((await asyncio.to_thread(left, batch(sandbox, deferrable=True))).trigger)
+    sandbox.fault("hang", endpoint="list")
+    run = asyncio.create_task(events_of(trigger))
+    await asyncio.to_thread(sandbox.wait_until, lambda: sandbox.hanging == 1)
+    for _ in range(1000):  # the heart of the loop
+        await asyncio.sleep(0)
+    assert sandbox.hanging == 1
+    assert not run.done()
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+
+
+def test_a_connection_that_cannot_be_read_is_not_a_failed_batch(sandbox: Sandbox, connect: Connect):
+    """#53447, #70398, #71525."""
+    sandbox.fault("stuck")
+    operator = batch(sandbox, deferrable=True)
+    gone = left(operator)
+    connect(host="http://elsewhere.example", password="key")
+    (event,) = asyncio.run(events_of(hurried(gone.trigger)))
+    with pytest.raises(errors.ConfigurationError, match="plain http") as caught:
+        operator.resume(task_context(operator), event=event.payload)
+    assert not isinstance(caught.value, errors.BatchFailedError)
+
+
+def test_a_connection_with_extras_is_read_in_the_triggerer(sandbox: Sandbox, connect: Connect):
+    """#65286, #71891: extra_dejson deadlocks there."""
+    connect(sandbox, extra={"namespace": "prod", "max_concurrent_batches": 1})
+    sandbox.fault("stuck")
+    running = Run(batch(sandbox, wait_for_completion=False), run_id="first")()
+    run = Run(batch(sandbox, deferrable=True), between=lambda _: sandbox.complete(running))
+    assert run() == sandbox.purchases[1].list_id
+    assert isinstance(run.triggers[0], MachFiveCapacityTrigger)
+
+
+@MODES
+@pytest.mark.parametrize("kind", ["status", "reset", "truncate", "garbage"])
+def test_api_trouble_while_polling_does_not_fail_a_healthy_job(deferrable: bool, kind: str, sandbox: Sandbox):
+    """#51801, #57359, airflow-provider-fivetran-async #139."""
+    sandbox.fault(kind, endpoint="list", times=8, after=1, **({"status": 500} if kind == "status" else {}))
+    run = Run(batch(sandbox, deferrable=deferrable))
+    assert run() == sandbox.purchases[0].list_id
+    assert sandbox.unused_faults == []
+    assert posts(sandbox) == 1
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("status", "error"), [(401, errors.UnauthorizedError), (403, errors.ForbiddenError), (404, errors.NotFoundError)]
+)
+def test_a_permanent_refusal_ends_the_wait_at_once(
+    deferrable: bool, status: int, error: type[Exception], sandbox: Sandbox, clock: Clock
+):
+    """#70177."""
+    Run(batch(sandbox, wait_for_completion=False))()
+    sandbox.set_status(sandbox.purchases[0].list_id, "processing")
+    sandbox.fault("status", endpoint="list", times=None, status=status)
+    slept = len(clock.slept)
+    with pytest.raises(error) as caught:
+        Run(batch(sandbox, deferrable=deferrable), try_number=2)()
+    assert isinstance(caught.value, AirflowFailException)
+    assert clock.slept[slept:] == []
+
+
+@MODES
+def test_a_404_right_after_the_submission_is_not_fatal(deferrable: bool, sandbox: Sandbox, clock: Clock):
+    """#72385, #10031."""
+    sandbox.fault("visible_late", seconds=60)
+    run = Run(batch(sandbox, deferrable=deferrable), between=lambda _: clock.advance(60))
+    assert run() == sandbox.purchases[0].list_id
+    assert 404 in [request.status for request in sandbox.requests_to("list")]
+
+
+def test_polling_is_slow_enough_and_spread(sandbox: Sandbox, clock: Clock):
+    """#57583: every few seconds eats the rate limit."""
+    sandbox.fault("stuck")
+    with pytest.raises(errors.WaitTimeoutError):
+        Run(batch(sandbox, poll_interval=0.001, timeout=20))()
+    assert min(clock.slept[:-1]) >= 0.9
+    sandbox.reset()
+    clock.slept.clear()
+    sandbox.fault("stuck")
+    with pytest.raises(errors.WaitTimeoutError):
+        Run(batch(sandbox, timeout=600))()
+    assert 18 <= min(clock.slept[:-2])
+    assert max(clock.slept) <= 22
+    assert len(set(clock.slept)) > 10
+
+
+def test_what_is_done_already_is_not_deferred_for(sandbox: Sandbox):
+    """#31188."""
+    run = Run(batch(sandbox, deferrable=True))
+    run()
+    assert run.triggers == []
+
+
+@pytest.mark.parametrize(
+    "event", [None, {}, {"status": "cancelled"}, {"status": "timeout"}, {"status": "success"}, {"id": 1}, "success"]
+)
+def test_only_a_known_success_is_a_success(event: Any, sandbox: Sandbox):
+    """#69379, #69506, #69739, #35597."""
+    operator = batch(sandbox, deferrable=True)
+    for resume in (operator.resume, operator.resume_submission):
+        with pytest.raises(errors.PollingError):
+            resume(task_context(operator), event=event)
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("status", ["cancelled", "timeout", "archived", "", "COMPLETED?"])
+def test_an_unknown_status_of_the_list_is_not_a_success(status: str, sandbox: Sandbox):
+    """#69379, #69506, #69739, #35597: it is waited on, until the deadline."""
+    list_id = Run(batch(sandbox, wait_for_completion=False))()
+    sandbox.set_status(list_id, status)
+    with pytest.raises((errors.WaitTimeoutError, errors.PollingError)):
+        Run(batch(sandbox, timeout=3600, poll_interval=60), try_number=2)()
+    assert posts(sandbox) == 1
+
+
+@MODES
+def test_a_wait_always_has_a_deadline(deferrable: bool, sandbox: Sandbox, clock: Clock):
+    """#34017, airflow-provider-fivetran-async #21, #93, #106, #172, #223: deferred for two days."""
+    sandbox.fault("stuck")
+    operator = batch(sandbox, deferrable=deferrable, poll_interval=600)
+    with pytest.raises(errors.WaitTimeoutError, match="is still processing on MachFive's side"):
+        Run(operator, between=lambda _: clock.advance(86400 + 1))()
+    sandbox.complete(sandbox.purchases[0].list_id)
+    assert Run(operator, try_number=2)() == sandbox.purchases[0].list_id
+    assert posts(sandbox) == 1
+
+
+def test_an_end_that_nobody_saw_is_seen_by_id(sandbox: Sandbox, clock: Clock):
+    """#34017: the list ended while the triggerer was away; thousands of others came after it."""
+    sandbox.fault("stuck")
+    operator = batch(sandbox, deferrable=True)
+    gone = left(operator)
+    sandbox.complete(sandbox.purchases[0].list_id)
+    clock.advance(3600)
+    (event,) = asyncio.run(events_of(hurried(gone.trigger)))
+    assert event.payload["status"] == "ended"
+
+
+@MODES
+def test_execution_timeout_is_kept_and_ours_fires_first(deferrable: bool, sandbox: Sandbox, clock: Clock):
+    """#61467, #64048, #67382."""
+    sandbox.fault("stuck")
+    operator = batch(sandbox, deferrable=deferrable, execution_timeout=timedelta(minutes=10))
+    before = clock()
+    with pytest.raises(errors.WaitTimeoutError, match="a retry, or clearing the task, picks the same list up again"):
+        Run(operator, between=lambda trigger: clock.advance(trigger.deadline - clock()))()
+    assert clock() - before < 600
+
+
+@MODES
+def test_three_ways_to_end_badly_look_different(deferrable: bool, sandbox: Sandbox, clock: Clock):
+    """#69003, #72149: "gave up polling" looks the same as "failed"."""
+    ends: list[Callable[[], Any]] = [
+        lambda: sandbox.fail(sandbox.purchases[-1].list_id),
+        lambda: clock.advance(86401),
+        lambda: [sandbox.fault("status", endpoint="list", times=None, status=500), clock.advance(1)],
+    ]
+    seen: list[str] = []
+    for number, end in enumerate(ends):
+        sandbox.fault("stuck")
+        Run(batch(sandbox, wait_for_completion=False), run_id=f"run_{number}")()
+        operator = batch(sandbox, deferrable=deferrable, max_resubmissions=0)
+        context = task_context(operator, run_id=f"run_{number}", try_number=2)
+        if number == 2 and deferrable:
+            break  # ten minutes of failed looks: the trigger has them in tests/triggers
+        if not deferrable:
+            if number == 0:
+                sandbox.fault("status", endpoint="list", status=500)
+                end()
+            elif number == 2:
+                end()
+            with pytest.raises(errors.MachFiveError) as caught:
+                Run(_patient(operator), context)()
+        else:
+            with pytest.raises(errors.MachFiveError) as caught:
+                Run(operator, context, between=lambda _, end=end: end())()
+        seen.append(type(caught.value).__name__)
+        sandbox.clear_faults()
+    assert seen == ["ListFailedError", "WaitTimeoutError", "PollingError"][: len(seen)] or seen[0] == "BatchFailedError"
+
+
+def _patient(operator: Any) -> Any:
+    operator.poll_interval = 600
+    return operator
+
+
+def test_not_waiting_wins_over_default_deferrable(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    """#40966."""
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
+    sandbox.fault("stuck")
+    for deferrable in (True, False):
+        run = Run(batch(sandbox, wait_for_completion=False, deferrable=deferrable))
+        assert run() == sandbox.purchases[0].list_id
+        assert run.triggers == []
+
+
+@MODES
+def test_xcoms_stay_small(deferrable: bool, sandbox: Sandbox, tmp_path: Any):
+    """#9299, #48852."""
+    leads = [{"email": f"person{number}@example.com", "name": "N" * 50} for number in range(1000)]
+    run = Run(batch(sandbox, leads=leads, deferrable=deferrable, export_to=str(tmp_path / "emails.jsonl")))
+    run()
+    assert len(json.dumps(run.xcoms)) < 2000
+    assert "person" not in json.dumps(run.xcoms)
+
+
+def test_trigger_arguments_are_plain_and_hold_no_secret(sandbox: Sandbox):
+    """#46863, #42925, #64960, #68017; #28563, #36492 for the token."""
+    found: list[Any] = []
+    sandbox.fault("stuck", times=None)
+    found.append(left(batch(sandbox, deferrable=True), run_id="waits").trigger)
+    sandbox.fault("status", endpoint="generate-batch", status=429, code="WORKSPACE_LIMIT")
+    found.append(left(batch(sandbox, deferrable=True), run_id="full").trigger)
+    found.append(left(batch(sandbox, deferrable=True), run_id="in doubt", try_number=2).trigger)
+    assert [type(each) for each in found] == [MachFiveListTrigger, MachFiveCapacityTrigger, MachFiveSettlingTrigger]
+    for trigger in found:
+        path, kwargs = trigger.serialize()
+        for value in kwargs.values():
+            assert_plain(value)
+        assert path == f"{type(trigger).__module__}.{type(trigger).__qualname__}"
+        assert leaks([sandbox.api_key, *PERSONAL], json.dumps(kwargs), repr(trigger), str(trigger)) == []
+
+
+def test_the_token_is_in_no_log_and_no_xcom(sandbox: Sandbox, logs: Logs):
+    """#28563, #36492."""
+    sandbox.fault("status", endpoint="generate-batch", status=500)
+    run = Run(batch(sandbox))
+    with pytest.raises(errors.AmbiguousSubmissionError) as caught:
+        run()
+    assert leaks([sandbox.api_key], logs.text, run.xcoms, caught.value, repr(caught.value)) == []
+
+
+def test_templates_are_rendered_before_they_are_looked_at(sandbox: Sandbox):
+    """#70296, #33786."""
+    operator = batch(sandbox, leads="{{ params.leads | tojson }}", campaign_id="{{ params.campaign }}")
+    operator.render_template_fields({"params": {"leads": list(LEADS), "campaign": sandbox.campaign_id}})
+    assert Run(operator)() == sandbox.purchases[0].list_id
+
+
+def test_a_resumed_task_knows_what_it_needs(sandbox: Sandbox):
+    """#34270, #40521: attributes set before the deferral are gone; :class:`Run` resumes on a fresh copy."""
+    sandbox.fault("stuck")
+    run = Run(batch(sandbox, deferrable=True), between=lambda trigger: sandbox.complete(trigger.list_ids[0]))
+    assert run() == sandbox.purchases[0].list_id
+    assert len(run.triggers) == 1
+    batch_ = run.xcoms["machfive_batch"]
+    assert (batch_["bought"], batch_["leads_submitted"], batch_["leads_count"]) == (True, 3, 3)
