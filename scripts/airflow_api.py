@@ -136,6 +136,15 @@ class AirflowApi:
         body = {"name": name, "slots": slots, "include_deferred": include_deferred}
         self._call("POST", "/pools", json=body)
 
+    def clear(self, dag_id: str, run_id: str) -> None:
+        """Clear all tasks of a run, as its user would in the UI."""
+        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "reset_dag_runs": True}
+        self._call("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """Delete a run with all that Airflow knows of it."""
+        self._call("DELETE", _run(dag_id, run_id))
+
     def look(self, dag_id: str, run_id: str) -> DagRunResult:
         """Return the run's state and those of its task instances, now."""
         run = self._call("GET", _run(dag_id, run_id))
@@ -224,7 +233,7 @@ class AirflowApi:
         if missing is not ... and answer.status_code == httpx.codes.NOT_FOUND:
             return missing
         self._check(answer)
-        return answer.json()
+        return answer.json() if answer.content else None
 
     @staticmethod
     def _check(answer: httpx.Response) -> None:

@@ -228,3 +228,23 @@ def test_key_is_nowhere(finish: Finish, live: LiveAirflow, sandbox: Sandbox, res
     assert live.home.database in files
     assert any(path.is_relative_to(live.home.logs) and ".trigger." in path.name for path in files)
     assert [path for path in files if any(key in path.read_bytes() for key in keys)] == []
+
+
+@pytest.mark.parametrize("again", ["cleared", "deleted and created again"])
+def test_a_finished_run_done_again_buys_nothing(
+    again: str, finish: Finish, live: LiveAirflow, sandbox: Sandbox, results: Path
+) -> None:
+    # All others have ended: what is bought from here on is bought by this run.
+    run = [finish(dag_id) for dag_id in sorted(live.wanted, key="e2e_batch_on_worker".__eq__)][-1]
+    path = results / "on-worker.jsonl"
+    bought, before = len(sandbox.purchases), path.read_bytes()
+    batch = live.xcom(run.dag_id, run.run_id, "write_emails", "machfive_batch")
+    path.unlink()
+    if again == "cleared":
+        live.clear(run.dag_id, run.run_id)
+    else:
+        live.delete_run(run.dag_id, run.run_id)
+        live.create_run(run.dag_id, run_id=run.run_id)
+    assert live.wait(run.dag_id, run.run_id, TIMEOUT).state == "success"
+    assert (len(sandbox.purchases), path.read_bytes()) == (bought, before)
+    assert live.xcom(run.dag_id, run.run_id, "write_emails", "machfive_batch") == {**batch, "bought": False}
