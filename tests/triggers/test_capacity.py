@@ -270,6 +270,25 @@ async def test_a_freed_place_wakes_one_in_order(slow_sandbox: Sandbox, connect: 
     assert all(second == "processing" for first, second in itertools.pairwise(asked) if first == "pending")
 
 
+async def test_a_list_that_comes_between_two_reads_takes_a_place(slow_sandbox: Sandbox, connect: Connect):
+    """It is in neither read of what runs, but it is new: it must not free the place that it takes."""
+    connect(slow_sandbox)
+    running = frozenset([buy(slow_sandbox), buy(slow_sandbox)])
+    room = Room(hint=3)
+    room.join(time.time(), time.time())
+    assert room.look(running, running, time.time())  # the third place is kept for this one
+    room.looked_at = None
+    room_keeper._rooms[asyncio.get_running_loop()] = {CONN_ID: room}
+    connect(slow_sandbox, extra={"max_concurrent_batches": 3})
+    slow_sandbox.fault("slow_headers", endpoint="lists", after=1, seconds=0.3)
+    tasks = start(1)
+    await in_thread(slow_sandbox.wait_for_requests, "lists", 2)
+    slow_sandbox.set_status(await in_thread(buy, slow_sandbox), "pending")
+    await looks(slow_sandbox)
+    assert done(tasks) == []
+    await end(*tasks.values())
+
+
 async def test_a_short_list_frees_the_place_it_took_between_two_looks(slow_sandbox: Sandbox, connect: Connect):
     connect(slow_sandbox)
     running = fill(slow_sandbox)

@@ -201,7 +201,8 @@ class PurchasingOperator(ListWaitingOperator):
         where = "in the triggerer, this worker is free" if self.deferrable else "on this worker"
         self.log.info("%s Waiting %s, for %s at the most (capacity_timeout).", error, where, duration(deadline - now))
         is_full = isinstance(error, errors.WorkspaceLimitError)
-        limit = self._running_now(hook) if is_full else None
+        # What runs right after a refusal is the limit; where it is the connection that knows it, nobody was refused.
+        limit = self._running_now(hook) if is_full and error.status_code else None
         pause = error.retry_after if error.retry_after is not None else 0.0 if is_full else _RATE_LIMITED
         if self.deferrable:
             self._defer_for_room(context, turn, deadline, limit, now + pause)
