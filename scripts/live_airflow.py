@@ -111,6 +111,11 @@ class LiveAirflow(AirflowApi):
             raise RuntimeError(f"Airflow processes outlived SIGKILL: {left}")
 
     @property
+    def is_running(self) -> bool:
+        """Whether Airflow was started and has not ended by itself since."""
+        return self._guard is not None and self._guard.poll() is None
+
+    @property
     def session_id(self) -> int:
         """The session that all of this Airflow's processes, and no others, are in."""
         if self._guard is None:

@@ -103,6 +103,8 @@ def clock(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Cl
     given.slept.clear()
     monkeypatch.setattr(time, "time", given)
     monkeypatch.setattr(time, "sleep", given.sleep)
+    # The client took its pause as a default before there was a test.
+    monkeypatch.setattr(MachFiveClient.__init__, "__defaults__", (None, given.sleep))
     monkeypatch.setattr(settling, "asyncio", SimpleNamespace(**{**vars(asyncio), "sleep": given.sleep_in_loop}))
     return given
 
@@ -116,7 +118,7 @@ def running_timed_sandbox() -> Iterator[tuple[Sandbox, Clock]]:
 
 
 @pytest.fixture
-def timed_sandbox(running_timed_sandbox: tuple[Sandbox, Clock], clock: Clock) -> Sandbox:  # noqa: ARG001 - sets it
+def timed_sandbox(running_timed_sandbox: tuple[Sandbox, Clock], clock: Clock) -> Sandbox:
     """Give the sandbox that lives by the test's clock, as new."""
     running_timed_sandbox[0].reset()
     return running_timed_sandbox[0]
@@ -317,7 +319,7 @@ class StateStore:
     def get(self, key: str, default: Any = None) -> Any:
         return json.loads(self.kept[key]) if key in self.kept else default
 
-    def set(self, key: str, value: Any, *, retention: Any = None) -> None:  # noqa: ARG002 - Airflow's signature
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
         if value is None:
             raise ValueError("Cannot set value as None")
         if self.dies == value["phase"]:

@@ -129,7 +129,7 @@ FEW = Amounts(
     export=0,
     hang_lists=0,
     hang_list=0,
-    hang_export=1,
+    hang_export=2,
     list_faults=1,
 )
 

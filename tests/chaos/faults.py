@@ -30,11 +30,20 @@ class Feeder:
     """Keeps one fault of each stack scripted until the stack is used up.
 
     :param gaps: the most requests between two faults of a stack
+    :param head_start: how much of a stack may be used up when nothing is done yet
     """
 
-    def __init__(self, sandbox: Sandbox, amounts: Amounts, seed: int, gaps: Mapping[str, int] = GAPS) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        amounts: Amounts,
+        seed: int,
+        gaps: Mapping[str, int] = GAPS,
+        head_start: float = HEAD_START,
+    ) -> None:
         self._sandbox = sandbox
         self._gaps = gaps
+        self._head_start = head_start
         # One generator for each stack, so that what one stack draws does not hang on the pace of another.
         self._stacks = deal(amounts, random.Random(seed))
         self._rngs = {name: random.Random(f"{seed} {name}") for name in self._stacks}
@@ -47,7 +56,7 @@ class Feeder:
 
         :param done: the part of all batches that is through
         """
-        fresh, unspent = [], 1 - min(1.0, HEAD_START + PACE * done)
+        fresh, unspent = [], 1 - min(1.0, self._head_start + PACE * done)
         for name, stack in self._stacks.items():
             if (hit := self._scripted.get(name)) and hit.fault.used:
                 fresh.append(self._scripted.pop(name))

@@ -27,10 +27,15 @@ from tests.chaos.processes import (
 
 @dataclass(frozen=True)
 class KillPlan:
-    """How many random kills of each sort, and the seconds between two of them on the average."""
+    """How many random kills of each sort, the seconds between two of them on the average, and when they begin.
+
+    A kill between a task's note of its intent and the purchase costs a settling time: a run that cannot afford
+    one begins once everything is bought.
+    """
 
     random: dict[str, int]
     every: float = 18.0
+    once_bought: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,6 @@ class Killer:
         self._rng.shuffle(self._deck)
         self._appointments: list[Appointment] = []
         self._next = time.monotonic() + self._rng.expovariate(1 / self.plan.every)
-        self._open_from = 0
 
     def appoint(self, hits: list[Hit]) -> None:
         """Note the requests that were just held back in order to be cut."""
@@ -98,7 +102,7 @@ class Killer:
         for appointment in [each for each in self._appointments if each.due <= now]:
             self._appointments.remove(appointment)
             self._keep(appointment)
-        if self._deck and now >= self._next:
+        if self._deck and now >= self._next and len(self.sandbox.purchases) >= self.plan.once_bought:
             if self._kill_anyone(self._deck[-1]):
                 self._deck.pop()
                 self._next = now + self._rng.expovariate(1 / self.plan.every)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from machfive_provider.sandbox import SandboxSettings
 from tests.chaos.deck import FEW, Amounts
-from tests.chaos.faults import GAPS
+from tests.chaos.faults import GAPS, HEAD_START
 from tests.chaos.kills import KillPlan
 from tests.chaos.processes import BOTH, SUPERVISOR, TASK, TRIGGERER
 
@@ -44,6 +44,7 @@ class Plan:
     kills: KillPlan
     amounts: Amounts = field(default_factory=Amounts)
     gaps: Mapping[str, int] = field(default_factory=lambda: GAPS)
+    head_start: float = HEAD_START
     leads: int = 3
     in_flight: int = 28
     parallelism: int = 28
@@ -96,12 +97,13 @@ def without_look(mode: str, seed: int) -> Plan:
         batches=16,
         wanted=Wanted(16, 0, 0, 0, 0, 0),
         kills=KillPlan({TASK: 1}),
-        amounts=replace(FEW, post_accepted=1, post_certain=3, post_hang_accepted=3, list_faults=0),
+        amounts=replace(FEW, post_accepted=1, lists=0, list=0, post_certain=1, post_hang_accepted=3, list_faults=0),
         gaps=dict.fromkeys(GAPS, 0),
         in_flight=16,
         parallelism=16,
         list_seconds=5.0,
-        timeout=190.0,
+        timeout=150.0,
+        head_start=1.0,
         without_look=True,
     )
 
@@ -113,7 +115,7 @@ def short(seed: int) -> Plan:
         modes=("deferrable", "worker"),
         batches=6,
         wanted=Wanted(12, 25, 0, 12, 5, 2),
-        kills=KillPlan({TASK: 1, BOTH: 1}, every=8.0),
+        kills=KillPlan({TASK: 1, BOTH: 1}, every=1.0, once_bought=12),
         amounts=FEW,
         gaps=dict.fromkeys(GAPS, 0),
         in_flight=12,

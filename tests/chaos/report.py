@@ -24,7 +24,7 @@ def table(outcome: Outcome) -> str:
         ("SIGKILLs", f"{len(killer.kills)}: {sorts}"),
         ("  within a POST", str(killer.within_post)),
         ("  appointments missed", str(killer.escaped)),
-        ("triggerer restarted", str(outcome.triggerer_lives)),
+        *((f"{name} restarted", str(count)) for name, count in outcome.deaths.items() if count),
         ("POSTs refused for want of room", str(books.refused)),
         ("tries", str(outcome.endings.tries)),
         ("errors that ended a try", _counted(outcome.endings.typed)),

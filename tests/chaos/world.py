@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ POOL = "chaos"
 RUN_ID = "chaos"
 STEP_SECONDS = 0.1
 LOOK_SECONDS = 20.0
+ENOUGH_DUPLICATES = 9
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Outcome:
     killer: Killer
     books: Books
     endings: Endings
-    triggerer_lives: int
+    deaths: Mapping[str, int]
 
     @property
     def unfinished(self) -> list[str]:
@@ -65,7 +66,7 @@ class World:
     def run(self) -> Outcome:
         """Go through with it; what is left running is stopped in any case."""
         with Sandbox(self.plan.sandbox_settings()) as sandbox, self._airflow(sandbox) as airflow:
-            feeder = Feeder(sandbox, self.plan.amounts, self.plan.seed, self.plan.gaps)
+            feeder = Feeder(sandbox, self.plan.amounts, self.plan.seed, self.plan.gaps, self.plan.head_start)
             dag_ids = [f"chaos_{mode}" for mode in self.plan.modes]
             airflow.create_pool(POOL, self.plan.in_flight, include_deferred=True)
             for dag_id in dag_ids:
@@ -76,10 +77,10 @@ class World:
             killer = Killer(sandbox, airflow, self.plan.kills, self.plan.seed)
             runs = self._watch(airflow, dag_ids, feeder, killer)
             seconds = time.monotonic() - self._began
-            lives = airflow.home.path.joinpath("standalone.log").read_text().count("triggerer ended")
+            deaths = airflow.deaths()
         endings = read_endings(airflow.home.logs)
         return Outcome(
-            self.plan, seconds, runs, feeder, killer, audit(self.plan, sandbox, self.results), endings, lives
+            self.plan, seconds, runs, feeder, killer, audit(self.plan, sandbox, self.results), endings, deaths
         )
 
     @contextmanager
@@ -121,14 +122,23 @@ class World:
             done = len(list(self.results.glob("*.jsonl"))) / (self.plan.batches * len(self.plan.modes))
             killer.appoint(feeder.step(done))
             killer.step()
+            if not airflow.is_running:
+                raise RuntimeError(f"Airflow has ended:\n{airflow.log_tail()}")
             now = time.monotonic()
             if now >= next_look or (done >= 1 and now >= next_look - LOOK_SECONDS + 2):
                 runs = self._look(airflow, dag_ids) or runs
                 self._tell(runs, feeder, killer)
                 next_look = time.monotonic() + LOOK_SECONDS
-                if (runs and all(run.state in FINISHED for run in runs)) or now - self._began > self.plan.timeout:
+                if (runs and all(run.state in FINISHED for run in runs)) or self._is_over(killer.sandbox):
                     return runs
             pace.wait(STEP_SECONDS)
+
+    def _is_over(self, sandbox: Sandbox) -> bool:
+        """Tell whether time is up, or whether a run that is to buy twice has done so."""
+        if self.plan.without_look and sandbox.duplicates >= ENOUGH_DUPLICATES:
+            self._say("Bought twice often enough to show it: stopping here, whatever is not through yet.")
+            return True
+        return time.monotonic() - self._began > self.plan.timeout
 
     def _look(self, airflow: PartedAirflow, dag_ids: list[str]) -> tuple[DagRunResult, ...]:
         try:

@@ -301,9 +301,7 @@ def test_lost_again_and_again(deferrable: bool, stored: bool, task: Callable[...
 @MODES
 @pytest.mark.parametrize("late", [0, 60], ids=["seen at once", "seen late"])
 @pytest.mark.parametrize("wait", [True, False], ids=["wait", "no wait"])
-def test_death_right_after_the_answer(
-    deferrable: bool, late: float, wait: bool, task: Callable[..., Task], logs: Logs
-):
+def test_death_right_after_the_answer(deferrable: bool, late: float, wait: bool, task: Callable[..., Task], logs: Logs):
     """Between the answer and its record: the intent stands, the next try looks and adopts."""
     each = task(deferrable, stored=True, dies="submitted")
     if late:

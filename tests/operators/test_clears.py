@@ -89,6 +89,22 @@ def test_changing_a_lead_and_clearing_buys_the_new_ones_once(
     assert posts(sandbox) == len(sandbox.purchases) == 2
 
 
+@STORES
+def test_new_leads_after_a_clear_are_bought_by_a_retry_as_well(stored: bool, sandbox: Sandbox, clock: Clock):
+    """The first try after the clear fails before it buys: the next one must still tell the rounds apart."""
+    store = StateStore() if stored else None
+    first = Run(batch(sandbox), store=store)()
+    changed = batch(sandbox, leads=CHANGED)
+    sandbox.fault("status", endpoint="lists", times=10, status=500)
+    opening = after_clear(changed, clock, store=store)
+    with pytest.raises(errors.ServerError):
+        opening()
+    sandbox.clear_faults()
+    began = opening.context["dag_run"].start_date
+    assert Run(changed, store=store, try_number=3, clears=1, began=began)() != first
+    assert posts(sandbox) == 2
+
+
 def test_changing_a_lead_between_two_tries_is_refused(sandbox: Sandbox):
     first = Run(batch(sandbox))()
     with pytest.raises(errors.MachFivePermanentError, match="leads or options changed") as caught:
@@ -137,6 +153,17 @@ def test_reordered_shards_pay_nothing(deferrable: bool, stored: bool, sandbox: S
     again = {lead["email"]: shard(index, lead, 2) for index, lead in enumerate(LEADS[::-1])}
     assert again == first
     assert len(set(first.values())) == posts(sandbox) == len(LEADS)
+
+
+@MODES
+@STORES
+def test_a_shard_that_gets_new_leads_on_its_next_try_buys_them(deferrable: bool, stored: bool, sandbox: Sandbox):
+    """What another shard bought under the same task is no change of this one's leads."""
+    store = StateStore() if stored else None
+    Run(batch(sandbox, leads=[LEADS[0]], deferrable=deferrable), map_index=0, store=store)()
+    second = Run(batch(sandbox, leads=[LEADS[1]], deferrable=deferrable), map_index=0, try_number=2, store=store)
+    assert second() == sandbox.purchases[1].list_id
+    assert posts(sandbox) == 2
 
 
 def test_two_equal_shards_share_a_list(sandbox: Sandbox):
@@ -219,3 +246,18 @@ def test_fail_buys_again_what_failed(sandbox: Sandbox):
     # No POST is open: the failed list is generation 1, the store vouches that no other was sent.
     assert Run(operator, try_number=2, store=StateStore())() == sandbox.purchases[1].list_id
     assert posts(sandbox) == 2
+
+
+def test_a_shard_that_moved_while_its_answer_was_lost_is_not_bought_again(sandbox: Sandbox):
+    """The state store is kept by map index: that of the shard's new index knows nothing of the open submission."""
+
+    def shard(index: int, try_number: int) -> Run:
+        operator = batch(sandbox, leads=[LEADS[0]])
+        return Run(operator, map_index=index, try_number=try_number, store=StateStore())
+
+    sandbox.fault("reset", endpoint="generate-batch", accepted=True)
+    sandbox.fault("visible_late", endpoint="generate-batch", seconds=60)
+    with pytest.raises(errors.AmbiguousSubmissionError):
+        shard(0, 1)()
+    shard(1, 2)()
+    assert len(sandbox.purchases) == 1

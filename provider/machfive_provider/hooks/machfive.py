@@ -274,7 +274,7 @@ def _found(conn_id: str, look_up: Any) -> Any:
 
 def _unreadable(conn_id: str, error: Exception) -> errors.MachFiveError:
     """Tell a connection that is not there from one that cannot be read now: the second is worth a retry."""
-    if isinstance(error, AirflowNotFoundException) or "NOT_FOUND" in str(error).upper():
+    if isinstance(error, AirflowNotFoundException) or "CONNECTION_NOT_FOUND" in str(error).upper():
         return errors.ConfigurationError(
             f"The Airflow connection {conn_id!r} does not exist. Add one of type MachFive with the API key as its "
             "password, or name another in machfive_conn_id."

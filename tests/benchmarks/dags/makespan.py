@@ -42,7 +42,7 @@ with DAG("bench_http", schedule=None):
 
     @task_group
     def one_batch(body: str) -> None:
-        bought = HttpOperator(
+        buy = HttpOperator(
             task_id="buy",
             http_conn_id="bench_http",
             method="POST",
@@ -56,14 +56,15 @@ with DAG("bench_http", schedule=None):
         )
         # With a response_check it pokes on a worker whatever `deferrable` says; without one it takes any 200 for done,
         # and of an endpoint that answers 409 until then its trigger asks without a pause.
-        HttpSensor(
+        wait = HttpSensor(
             task_id="wait",
             http_conn_id="bench_http",
-            endpoint=f"api/v1/lists/{bought.output}",
+            endpoint="api/v1/lists/{{ ti.xcom_pull(task_ids='one_batch.buy', map_indexes=ti.map_index) }}",
             response_check=lambda response: response.json()["processing_status"] == "completed",
             deferrable=True,
             poke_interval=2,
         )
+        buy >> wait
 
     one_batch.expand(
         body=[json.dumps({"leads": leads("http", n), "options": OPTIONS}) for n in range(BENCH["batches"])]
