@@ -121,7 +121,8 @@ def short(seed: int) -> Plan:
         in_flight=12,
         parallelism=12,
         list_seconds=5.0,
-        concurrency=6,
+        # Room for all: a POST that is refused behind a hang, unseen, costs a settling time.
+        concurrency=14,
         retry_delay=1.0,
         timeout=150.0,
     )
