@@ -14,6 +14,8 @@ from machfive_provider import errors
 TYPED = frozenset(errors.__all__)
 # Airflow's own, of which no provider is the author: its API server was slow, its database locked.
 INFRASTRUCTURE = frozenset({"AirflowRuntimeError", "ServerResponseError", "TaskAlreadyRunningError"})
+# Airflow raises these where a trigger of ours crashed or outlived its deadline.
+OUR_TRIGGERS = frozenset({"TaskDeferralError", "TaskDeferralTimeout"})
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def read_endings(logs: Path) -> Endings:
             told = f"{path.relative_to(logs)}: {name}: {str(outermost.get('exc_value'))[:300]}"
             if name in TYPED:
                 typed[name] += 1
-            elif name in INFRASTRUCTURE or _is_foreign(outermost):
+            elif name in INFRASTRUCTURE or (name not in OUR_TRIGGERS and _is_foreign(outermost)):
                 infrastructure.append(told)
             else:
                 untyped.append(told)
