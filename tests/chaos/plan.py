@@ -124,5 +124,6 @@ def short(seed: int) -> Plan:
         # Room for all: a POST that is refused behind a hang, unseen, costs a settling time.
         concurrency=14,
         retry_delay=1.0,
-        timeout=150.0,
+        # A shard that has to be bought again settles for two minutes first, and two may do so one after the other.
+        timeout=400.0,
     )
