@@ -6,6 +6,8 @@ import logging
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from machfive_provider import errors
 from machfive_provider.api.models import LeadList
@@ -19,6 +21,7 @@ from machfive_provider.polling import (
     effective_deadline,
     jittered,
     look_at,
+    next_news,
     wait_for_list,
 )
 from machfive_provider.texts import counted, duration
@@ -197,6 +200,34 @@ def test_reports_of_a_long_wait_get_rarer():
             reported.append(waited)
             assert f"is still processing after {duration(waited)}; next look in 20 s" in outcome.notice
     assert reported == [300, 600, 1200, 2400, 4800, 8400, 12000, 15600, 19200]
+
+
+@given(
+    status=st.sampled_from(["pending", "processing", "archived", "invisible"]),
+    failures=st.integers(0, 12),
+    report_after=st.floats(1, 100_000),
+    deadline=st.floats(0, 100_000),
+    waited=st.floats(0, 100_000),
+    shown=st.sampled_from(["pending", "processing", "archived", "completed", "failed"]),
+)
+def test_a_look_that_is_no_news_need_not_be_decided_on(
+    status: str, failures: int, report_after: float, deadline: float, waited: float, shown: str
+):
+    """The shared poller tells a trigger of nothing else, so whatever `decide` would act on must be news."""
+    watch = replace(OURS, deadline=T0 + deadline)
+    progress = Progress(status, failures, T0 if failures else None, report_after)
+    known, quiet_until = next_news(watch, progress)
+    if shown == known and T0 + waited < quiet_until:
+        outcome = decide(watch, progress, seen(shown), T0 + waited)
+        assert isinstance(outcome, Wait)
+        assert (outcome.progress, outcome.notice) == (progress, None)
+
+
+def test_most_looks_are_no_news():
+    assert next_news(WATCH, Progress("processing")) == ("processing", T0 + 300)
+    assert next_news(WATCH, Progress("processing", report_after=8400.0)) == ("processing", T0 + 3600)
+    assert next_news(WATCH, Progress())[0] is None
+    assert next_news(WATCH, Progress("processing", failures=1))[0] is None
 
 
 class Script:

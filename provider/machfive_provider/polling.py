@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pendulum
 
 from machfive_provider import errors
-from machfive_provider.api.models import LeadList
+from machfive_provider.api.models import RUNNING, LeadList
 from machfive_provider.texts import duration
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "effective_deadline",
     "jittered",
     "look_at",
+    "next_news",
     "wait_for_list",
 ]
 
@@ -39,7 +40,6 @@ _FAILED_LOOKS = 10  # consecutive ones before giving up, and then only if ...
 _TROUBLE = 600.0  # ... the trouble has lasted so many seconds: a short outage must not fail a healthy list
 _FIRST_REPORT = 300.0  # seconds without news after which the log says that it still waits; then doubled
 _LAST_REPORT = 3600.0
-_RUNNING = ("pending", "processing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +114,21 @@ def decide(watch: Watch, progress: Progress, look: LeadList | errors.MachFiveErr
     return _failed_look(watch, progress, look, now)
 
 
+def next_news(watch: Watch, progress: Progress) -> tuple[str | None, float]:
+    """Return when :func:`decide` has nothing to say to another look, so that it need not be asked.
+
+    :return: a status, and the epoch second until which seeing it again is no news; None if every look is
+    """
+    known = None if progress.failures else progress.status
+    return known, min(watch.deadline, watch.started_at + progress.report_after)
+
+
 def _still_running(watch: Watch, progress: Progress, status: str, now: float) -> Wait:
     pause, waited = _pause(watch, now), now - watch.started_at
     seen = replace(progress, status=status, failures=0, failing_since=None)
     if status != progress.status:
         before = f" (was {progress.status})" if progress.status else ""
-        strange = "" if status in _RUNNING else " That status is not one this provider knows: it waits on."
+        strange = "" if status in RUNNING else " That status is not one this provider knows: it waits on."
         notice = (
             f"List {watch.list_id} is {status}{before} after {duration(waited)}; looking every "
             f"{duration(watch.interval)}, until {_clock(watch.deadline)} at the latest.{strange}"

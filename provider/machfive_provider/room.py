@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from machfive_provider import errors
+from machfive_provider.api.models import RUNNING
 from machfive_provider.polling import jittered
 from machfive_provider.texts import duration
 
 if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
 
-__all__ = ["RUNNING", "Journal", "Room", "Standing", "Waiter", "no_room", "running_batches", "wait_on_worker"]
-
-# In this order: a list only ever moves from the first to the second, so none is missed between two reads.
-RUNNING = ("pending", "processing")
+__all__ = ["Journal", "Room", "Standing", "Waiter", "no_room", "running_batches", "wait_on_worker"]
 
 RESERVED_FOR = 60.0  # seconds in which a woken task has to find a worker and submit
 REMEMBERED_FOR = 600.0  # seconds after which a learned limit is found out anew: it may have been raised

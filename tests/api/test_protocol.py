@@ -23,6 +23,7 @@ CALLS = {
     "generate": (protocol.generate(ID, ADA), GeneratedSequence),
     "generate_batch": (protocol.generate_batch(ID, [ADA]), AcceptedBatch),
     "list_lists": (protocol.list_lists(), list),
+    "list_statuses": (protocol.list_statuses("processing"), list),
     "get_list": (protocol.get_list(ID), LeadList),
 }
 GET = protocol.get_list(ID).request
@@ -66,11 +67,19 @@ def answer(status: int, body=b"", **headers: str) -> Response:
             30,
             "application/json",
         ),
+        (
+            protocol.list_statuses("processing", 300).request,
+            "GET",
+            "/api/v1/lists",
+            {"limit": "100", "offset": "300", "status": "processing"},
+            30,
+            "application/json",
+        ),
         (protocol.get_list(f" {ID.upper()} ").request, "GET", f"/api/v1/lists/{ID}", {}, 30, "application/json"),
         (protocol.export(ID), "GET", f"/api/v1/lists/{ID}/export", {"format": "csv"}, 120, "text/csv"),
         (protocol.export(ID, "json"), "GET", f"/api/v1/lists/{ID}/export", {"format": "json"}, 120, "application/json"),
     ],
-    ids=["campaigns", "campaigns q", "generate", "batch", "lists", "lists filtered", "list", "csv", "json"],
+    ids=["campaigns", "campaigns q", "generate", "batch", "lists", "lists filtered", "statuses", "list", "csv", "json"],
 )
 def test_requests(request_: Request, method: str, path: str, params: dict, read_timeout: float, accept: str):
     assert (request_.method, request_.path, request_.params) == (method, path, params)
@@ -153,6 +162,7 @@ def test_an_unknown_export_format_is_refused(export_format):
         ("generate_batch", 202, {"list_id": "l", "status": "processing"}, AcceptedBatch("l", "processing")),
         ("generate_batch", 200, {"list_id": "l"}, AcceptedBatch("l")),
         ("list_lists", 200, {"lists": [{"id": "l", "processing_status": "new"}]}, [LeadList("l", "new")]),
+        ("list_statuses", 200, {"lists": [{"id": "l", "processing_status": "new", "x": 1}]}, [("l", "new")]),
         ("get_list", 200, {"id": "l", "processing_status": "pending"}, LeadList("l", "pending")),
     ],
 )
@@ -185,7 +195,7 @@ def test_a_success_of_another_shape_is_a_protocol_error(call: str, body: bytes, 
     assert (error.status_code, error.request_id, error.endpoint) == (200, "r1", CALLS[call][0].request.endpoint)
 
 
-@pytest.mark.parametrize("call", ["list_campaigns", "list_lists", "get_list"])
+@pytest.mark.parametrize("call", ["list_campaigns", "list_lists", "list_statuses", "get_list"])
 def test_202_is_no_answer_to_a_read(call: str):
     with pytest.raises(errors.ProtocolError):
         CALLS[call][0].decipher(answer(202, {"campaigns": [], "lists": [], "id": "l", "processing_status": "pending"}))

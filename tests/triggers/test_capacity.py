@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from machfive_provider import errors, room_keeper
+from machfive_provider import errors
 from machfive_provider.api.models import Lead
 from machfive_provider.hooks.machfive import MachFiveHook
 from machfive_provider.room import Room
 from machfive_provider.sandbox import Sandbox, SandboxSettings
-from machfive_provider.shared_poller import _pollers
+from machfive_provider.triggerer import room_keeper, shared_reader
 from machfive_provider.triggers import events
 from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
 from tests.support import Logs, assert_plain, events_of
@@ -33,9 +33,8 @@ async def _nothing_is_left() -> AsyncIterator[None]:
     """Check after each test that poller, looker and tasks are gone."""
     before = asyncio.all_tasks()
     yield
-    loop = asyncio.get_running_loop()
-    assert not _pollers.get(loop)
-    assert not room_keeper._keepers.get(loop)
+    assert not shared_reader._readers.in_use()
+    assert not room_keeper._keepers.in_use()
     assert {task for task in asyncio.all_tasks() if not task.done()} <= {*before, asyncio.current_task()}
 
 
@@ -522,7 +521,7 @@ async def test_the_last_waiter_ends_the_looking(slow_sandbox: Sandbox, connect: 
     await end(tasks[1])
     await looks(slow_sandbox)
     await end(tasks[2])
-    assert room_keeper._keepers[asyncio.get_running_loop()] == {}
+    assert room_keeper._keepers.in_use() == {}
     await in_thread(slow_sandbox.wait_until, lambda: slow_sandbox.open_connections == 0)
 
 

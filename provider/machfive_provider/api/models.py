@@ -14,6 +14,7 @@ from typing import Any
 import pendulum
 
 __all__ = [
+    "RUNNING",
     "AcceptedBatch",
     "Campaign",
     "Email",
@@ -23,6 +24,9 @@ __all__ = [
     "LeadList",
     "ShapeError",
 ]
+
+RUNNING = ("pending", "processing")
+"""The statuses of a list in work. In this order: it only ever moves from the first to the second."""
 
 GenerationOptions = dict[str, Any]
 """The ``options`` object of both generate calls, built by :func:`machfive_provider.leads.build_options`."""
@@ -209,6 +213,12 @@ def array(data: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
         raise ShapeError(f"{name!r} is not an array")
     return value
+
+
+def id_and_status(data: Any) -> tuple[str, str]:
+    """Read of a list what a poll needs; raises :class:`ShapeError`."""
+    item = _mapping(data, "a list")
+    return _text(item, "id"), _text(item, "processing_status")
 
 
 def _mapping(data: Any, what: str) -> Mapping[str, Any]:

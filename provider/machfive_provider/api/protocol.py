@@ -21,6 +21,7 @@ from machfive_provider.api.models import (
     LeadList,
     ShapeError,
     array,
+    id_and_status,
 )
 from machfive_provider.api.refusals import describe, error_from, protocol_error
 from machfive_provider.api.wire import Call, Request, Response
@@ -37,6 +38,7 @@ __all__ = [
     "get_list",
     "list_campaigns",
     "list_lists",
+    "list_statuses",
     "opens_export",
 ]
 
@@ -78,13 +80,16 @@ def generate_batch(
 
 def list_lists(campaign_id: str | None = None, status: str | None = None, offset: int = 0) -> Call[list[LeadList]]:
     """One page of the workspace's lists, newest first."""
-    params = {"limit": str(PAGE_SIZE), "offset": str(offset)}
-    if campaign_id is not None:
-        params["campaign_id"] = check_uuid("campaign_id", campaign_id)
-    if status is not None:
-        params["status"] = status
-    request = Request("GET", "/api/v1/lists", "GET /api/v1/lists", params=params)
+    request = _page(campaign_id, status, offset)
     return _call(request, lambda data: [LeadList.from_json(item) for item in array(data, "lists")])
+
+
+def list_statuses(status: str, offset: int = 0) -> Call[list[tuple[str, str]]]:
+    """One page of the lists in a status, as ids and the statuses shown.
+
+    Nothing else is read off it: who waits for thousands of lists reads such pages all the time.
+    """
+    return _call(_page(None, status, offset), lambda data: [id_and_status(item) for item in array(data, "lists")])
 
 
 def get_list(list_id: str) -> Call[LeadList]:
@@ -148,6 +153,15 @@ def check_uuid(parameter: str, value: Any) -> str:
     raise errors.ConfigurationError(
         f"{parameter} is {kind}: give the id as the MachFive app or API shows it (8-4-4-4-12 hexadecimal digits)."
     )
+
+
+def _page(campaign_id: str | None, status: str | None, offset: int) -> Request:
+    params = {"limit": str(PAGE_SIZE), "offset": str(offset)}
+    if campaign_id is not None:
+        params["campaign_id"] = check_uuid("campaign_id", campaign_id)
+    if status is not None:
+        params["status"] = status
+    return Request("GET", "/api/v1/lists", "GET /api/v1/lists", params=params)
 
 
 def _lead_json(position: str, lead: Lead | Mapping[str, Any]) -> dict[str, Any]:

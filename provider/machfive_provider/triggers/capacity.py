@@ -8,7 +8,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from machfive_provider import errors
-from machfive_provider.room_keeper import wait_for_room
+from machfive_provider.triggerer.room_keeper import wait_for_room
 from machfive_provider.triggers import events
 
 __all__ = ["MachFiveCapacityTrigger"]

@@ -11,9 +11,9 @@ from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 
 from machfive_provider import errors
 from machfive_provider.api.models import LeadList
-from machfive_provider.polling import Done, GiveUp, Progress, Wait, Watch, decide, jittered
-from machfive_provider.shared_poller import SharedPoller, shared_poller
+from machfive_provider.polling import Done, GiveUp, Progress, Wait, Watch, decide, next_news
 from machfive_provider.texts import duration
+from machfive_provider.triggerer.shared_poller import SharedPoller, shared_poller
 from machfive_provider.triggers import events
 
 __all__ = ["MachFiveListTrigger"]
@@ -95,6 +95,8 @@ class MachFiveListTrigger(BaseTrigger):
 
     async def _wait_for_all(self) -> list[LeadList]:
         async with shared_poller(self.machfive_conn_id) as poller:
+            if len(self.list_ids) == 1:  # the usual case, and there may be thousands: no task beside the trigger's own
+                return [await self._wait_for(self.list_ids[0], poller)]
             tasks = [asyncio.create_task(self._wait_for(list_id, poller)) for list_id in self.list_ids]
             try:
                 for next_one in asyncio.as_completed(tasks):
@@ -109,12 +111,18 @@ class MachFiveListTrigger(BaseTrigger):
 
     async def _wait_for(self, list_id: str, poller: SharedPoller) -> LeadList:
         watch = Watch(list_id, self.poll_interval, self.started_at, self.deadline, self.submitted_at)
-        progress, pause = Progress(), max(0.0, self.first_look_at - time.time())
+        progress, after, since = Progress(), max(0.0, self.first_look_at - time.time()), None
         while True:
-            try:
-                seen: LeadList | errors.MachFiveError = await poller.look(list_id, pause)
-            except errors.MachFiveError as error:
-                seen = error
+            known, quiet_until = next_news(watch, progress)
+            seen, since = await poller.look(
+                list_id,
+                after,
+                interval=watch.interval,
+                deadline=watch.deadline,
+                known=known,
+                quiet_until=quiet_until,
+                since=since,
+            )
             match decide(watch, progress, seen, time.time()):
                 case Done(lead_list):
                     waited = duration(time.time() - self.started_at)
@@ -125,4 +133,3 @@ class MachFiveListTrigger(BaseTrigger):
                 case Wait(after, progress, notice):
                     if notice:
                         self.log.info("%s", notice)
-                    pause = jittered(after)

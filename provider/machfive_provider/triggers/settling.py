@@ -12,7 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from machfive_provider import errors
 from machfive_provider.api import protocol
 from machfive_provider.polling import jittered
-from machfive_provider.shared_poller import SharedPoller, shared_poller
+from machfive_provider.triggerer.shared_reader import SharedReader, shared_reader
 from machfive_provider.triggers import events
 
 __all__ = ["MachFiveSettlingTrigger"]
@@ -77,8 +77,8 @@ class MachFiveSettlingTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: time to look again and decide, or the error that the task is to raise."""
         try:
-            async with shared_poller(self.machfive_conn_id) as poller:
-                await self._look_on(poller)
+            async with shared_reader(self.machfive_conn_id) as reader:
+                await self._look_on(reader)
         except errors.MachFiveError as error:
             event = TriggerEvent(events.failed(error))  # type: ignore[no-untyped-call]
         else:
@@ -94,20 +94,20 @@ class MachFiveSettlingTrigger(BaseTrigger):
             self.tag,
         )
 
-    async def _look_on(self, poller: SharedPoller) -> None:
+    async def _look_on(self, reader: SharedReader) -> None:
         while (left := self.until - time.time()) > 0:
             await asyncio.sleep(min(jittered(self.poll_interval), left))
             try:
-                if await self._is_there(poller):
+                if await self._is_there(reader):
                     self.log.info("The list of the earlier submission has turned up.")
                     return
             except errors.MachFiveTransientError as error:
                 self.log.info("The lists could not be looked at, which is tried again. %s", error)
 
-    async def _is_there(self, poller: SharedPoller) -> bool:
+    async def _is_there(self, reader: SharedReader) -> bool:
         pages = protocol.ListPages(self.campaign_id)
         while not pages.done:
-            for each in pages.take(await poller.send(pages.call())):
+            for each in pages.take(await reader.send(pages.call())):
                 if each.created_at and each.created_at.timestamp() < self.since:
                     return False
                 if self.tag in (each.custom_name or ""):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from machfive_provider import errors
 from machfive_provider.api import protocol
+from machfive_provider.api.models import RUNNING
 from machfive_provider.polling import jittered
-from machfive_provider.room import RUNNING, Journal, Room, Standing, Waiter, no_room
-from machfive_provider.shared_poller import SharedPoller, shared_poller
+from machfive_provider.room import Journal, Room, Standing, Waiter, no_room
+from machfive_provider.triggerer.per_loop import PerLoop
+from machfive_provider.triggerer.shared_reader import SharedReader, shared_reader
 
 __all__ = ["wait_for_room"]
 
@@ -42,12 +42,11 @@ class _Keeper:
     """Looks at one workspace while somebody waits for room in it.
 
     :param room: the queue; it outlives the keeper
-    :param poller: carries the reads; it must not be closed before the keeper
+    :param reader: carries the reads; it must not be closed before the keeper
     """
 
-    def __init__(self, room: Room, poller: SharedPoller) -> None:
-        self.users = 0
-        self._room, self._poller = room, poller
+    def __init__(self, room: Room, reader: SharedReader) -> None:
+        self._room, self._reader = room, reader
         self._waiting: dict[Waiter, _Waiting] = {}
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -111,11 +110,11 @@ class _Keeper:
             await _set_within(self._changed, left)
 
     async def _look(self) -> list[Waiter]:
-        self._room.hint = (await self._poller.settings()).max_concurrent_batches
+        self._room.hint = (await self._reader.settings()).max_concurrent_batches
         active = {list_id for status in RUNNING for list_id in await self._ids(status)}
         newest: set[str] = set()
         if self._room.wants_newest(active, time.time()):
-            for each in await self._poller.send(protocol.list_lists()):
+            for each in await self._reader.send(protocol.list_lists()):
                 newest.add(each.id)
                 if each.processing_status in RUNNING:
                     active.add(each.id)  # it came between the reads
@@ -124,7 +123,7 @@ class _Keeper:
     async def _ids(self, status: str) -> set[str]:
         pages, ids = protocol.ListPages(status=status), set[str]()
         while not pages.done:
-            ids.update(each.id for each in pages.take(await self._poller.send(pages.call())))
+            ids.update(each.id for each in pages.take(await self._reader.send(pages.call())))
         return ids
 
     def _tell(self, woken: list[Waiter]) -> None:
@@ -146,10 +145,10 @@ async def _set_within(event: asyncio.Event, seconds: float) -> None:
     event.clear()
 
 
-# By running loop, as the pollers are. A room stays when its last waiter has gone, for what is reserved and learned;
+# By running loop, as the readers are. A room stays when its last waiter has gone, for what is reserved and learned;
 # it refers to nothing that would keep the loop alive.
 _rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Room]] = WeakKeyDictionary()
-_keepers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, _Keeper]] = WeakKeyDictionary()
+_keepers: PerLoop[_Keeper] = PerLoop()
 
 
 async def wait_for_room(
@@ -174,24 +173,11 @@ async def wait_for_room(
     room = _rooms.setdefault(asyncio.get_running_loop(), {}).setdefault(conn_id, Room())
     waiter = room.join(asked_at, time.time(), limit, not_before)
     try:
-        async with shared_poller(conn_id) as poller, _keeper(conn_id, room, poller) as keeper:
+        async with (
+            shared_reader(conn_id) as reader,
+            _keepers.use(conn_id, lambda: _Keeper(room, reader)) as keeper,
+        ):
             await keeper.wait(waiter, interval, deadline, log)
     except BaseException:
         room.leave(waiter)
         raise
-
-
-@asynccontextmanager
-async def _keeper(conn_id: str, room: Room, poller: SharedPoller) -> AsyncIterator[_Keeper]:
-    keepers = _keepers.setdefault(asyncio.get_running_loop(), {})
-    if conn_id not in keepers:
-        keepers[conn_id] = _Keeper(room, poller)
-    keeper = keepers[conn_id]
-    keeper.users += 1
-    try:
-        yield keeper
-    finally:
-        keeper.users -= 1
-        if not keeper.users:
-            del keepers[conn_id]
-            await keeper.close()
