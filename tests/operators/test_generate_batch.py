@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
+from airflow.sdk import Asset
 
 from machfive_provider import errors
 from machfive_provider.hooks.machfive import MachFiveHook
@@ -113,6 +114,30 @@ def test_deferral(slow_sandbox: Sandbox, connect: Connect):
     assert kwargs["first_look_at"] >= before + 15
     assert kwargs["submitted_at"] >= before
     assert run.xcoms["machfive_batch"]["leads_count"] == 3
+
+
+@pytest.mark.parametrize("left", [{}, {"outlets": [Asset("s3://crm/emails")]}, {"export_to": "emails.jsonl"}], ids=str)
+def test_a_task_with_nothing_left_to_do_ends_in_the_triggerer(
+    left: dict[str, Any], slow_sandbox: Sandbox, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Without a file to write or an XCom to push, a worker would be started for nothing."""
+    connect(slow_sandbox)
+    monkeypatch.chdir(tmp_path)
+    run = Run(batch(slow_sandbox, deferrable=True, do_xcom_push=False, **left), between=finish(slow_sandbox))
+    run()
+    assert run.ended_in_triggerer is not bool(left)
+    assert ("leads_count" in run.xcoms["machfive_batch"]) is bool(left)
+
+
+def test_a_task_with_nothing_left_to_do_fails_all_the_same(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    run = Run(batch(slow_sandbox, deferrable=True, do_xcom_push=False), between=finish(slow_sandbox, "fail"))
+    with pytest.raises(errors.BatchFailedError):
+        run()
+
+
+def test_dag_test_resumes_where_the_triggerer_would_have_ended_the_task(sandbox: Sandbox):
+    assert batch(sandbox, deferrable=True, do_xcom_push=False).resume({}, "success") is None
 
 
 def test_waiting_on_the_worker(slow_sandbox: Sandbox, connect: Connect, monkeypatch: pytest.MonkeyPatch):

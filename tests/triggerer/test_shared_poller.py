@@ -277,6 +277,37 @@ async def test_pages_that_show_nothing_are_not_believed_for_long(busy_sandbox: S
     await ended_well(waiting)
 
 
+async def test_a_page_does_not_end_a_wait(busy_sandbox: Sandbox):
+    """It lacks the figures of a list that has ended, and a page of what is running has no business to show one."""
+    lists = bought(busy_sandbox, 5)
+    shown = [{"id": each, "processing_status": "completed"} for each in lists]
+    busy_sandbox.fault("wrong_shape", endpoint="lists", times=None, body={"lists": shown})
+    waiting = start(*map(waiting_for, lists))
+    await requests(busy_sandbox, "lists", 4)
+    await in_thread(busy_sandbox.wait_until, lambda: set(lists) <= set(asked(busy_sandbox)))
+    assert not any(task.done() for task in waiting)
+    for each in lists:
+        busy_sandbox.complete(each)
+    for ((event),) in await asyncio.gather(*waiting):
+        assert event.payload["lists"][0]["leads_count"] == 1
+
+
+async def test_pages_without_end(busy_sandbox: Sandbox):
+    """Thousands of others: the pages are given up, and what they did not show has not vanished."""
+    lists = bought(busy_sandbox, 60)
+    others = [
+        {"id": f"{each:08}-0000-4000-8000-000000000000", "processing_status": "processing"} for each in range(100)
+    ]
+    busy_sandbox.fault("wrong_shape", endpoint="lists", times=None, body={"lists": others})
+    waiting = start(*(waiting_for(each, poll_interval=0.5) for each in lists))
+    await in_thread(busy_sandbox.wait_until, lambda: set(lists) <= set(asked(busy_sandbox)))
+    spent = len(pages(busy_sandbox))
+    assert 3 <= spent <= 70
+    await requests(busy_sandbox, "list", 120)
+    assert len(pages(busy_sandbox)) == spent
+    await stop(waiting)
+
+
 async def test_all_complete_at_once(busy_sandbox: Sandbox):
     """The limit is for confirmations that were not needed: each ending is noticed in the round that follows it."""
     lists = bought(busy_sandbox, 300)

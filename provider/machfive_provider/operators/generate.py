@@ -121,6 +121,10 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
             self._export(context, lead_list, batch)
         return lead_list.id
 
+    def has_work_left(self) -> bool:
+        """Whether there is a file to write or an XCom to push."""
+        return self.export_to is not None or self.do_xcom_push
+
     def submit(self, context: Context, turn: Turn) -> Any:
         """Submit the batch, unless an earlier attempt has, and wait for it."""
         from machfive_provider.options import build_options
