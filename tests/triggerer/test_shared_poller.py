@@ -295,7 +295,7 @@ async def test_a_page_does_not_end_a_wait(busy_sandbox: Sandbox):
 async def test_pages_without_end(busy_sandbox: Sandbox):
     """Thousands of others: the pages are given up, and what they did not show has not vanished."""
     lists = bought(busy_sandbox, 60)
-    others = [
+    others = [{"id": f"{n:08}-0000-4000-8000-000000000000", "processing_status": "processing"} for n in range(100)]
         {"id": f"{each:08}-0000-4000-8000-000000000000", "processing_status": "processing"} for each in range(100)
     ]
     busy_sandbox.fault("wrong_shape", endpoint="lists", times=None, body={"lists": others})
