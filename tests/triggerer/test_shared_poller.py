@@ -296,8 +296,6 @@ async def test_pages_without_end(busy_sandbox: Sandbox):
     """Thousands of others: the pages are given up, and what they did not show has not vanished."""
     lists = bought(busy_sandbox, 60)
     others = [{"id": f"{n:08}-0000-4000-8000-000000000000", "processing_status": "processing"} for n in range(100)]
-        {"id": f"{each:08}-0000-4000-8000-000000000000", "processing_status": "processing"} for each in range(100)
-    ]
     busy_sandbox.fault("wrong_shape", endpoint="lists", times=None, body={"lists": others})
     waiting = start(*(waiting_for(each, poll_interval=0.5) for each in lists))
     await in_thread(busy_sandbox.wait_until, lambda: set(lists) <= set(asked(busy_sandbox)))
