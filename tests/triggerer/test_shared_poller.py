@@ -332,6 +332,7 @@ async def test_a_failed_list(busy_sandbox: Sandbox):
 
 async def test_statuses_that_no_page_shows(busy_sandbox: Sandbox, logs: support.Logs):
     """Lists in a status that the contract does not know are asked for by themselves, the others by pages."""
+    bought(busy_sandbox, 200)
     lists = bought(busy_sandbox, 70)
     for each in lists[:60]:
         busy_sandbox.set_status(each, "researching")
@@ -339,6 +340,7 @@ async def test_statuses_that_no_page_shows(busy_sandbox: Sandbox, logs: support.
     await in_thread(busy_sandbox.wait_until, lambda: set(lists[:60]) <= set(asked(busy_sandbox)))
     await requests(busy_sandbox, "lists", 5)
     await requests(busy_sandbox, "list", 60)
+    assert pages(busy_sandbox)[-3:] == [("processing", 0)] * 3  # nobody looks for them on the pages of others
     assert logs.count("That status is not one this provider knows") == 60
     for each in lists:
         busy_sandbox.complete(each)
@@ -394,25 +396,70 @@ async def test_an_outage_is_not_met_by_everybody(busy_sandbox: Sandbox):
     assert len(asked(busy_sandbox)) - before <= 3 * rounds
 
 
-async def test_rounds_that_fail_come_ever_more_rarely(busy_sandbox: Sandbox, clock: LoopClock):
-    lists = bought(busy_sandbox, 10)
-    for endpoint in ("lists", "list"):
-        busy_sandbox.fault("status", endpoint=endpoint, times=None, status=500)
+@pytest.fixture(params=["pages", "one by one"])
+def way(request: pytest.FixtureRequest, busy_sandbox: Sandbox) -> str:
+    """Have the lists looked at by pages, or one by one because the pages are refused."""
+    if request.param == "one by one":
+        busy_sandbox.fault("status", endpoint="lists", times=None, status=403)
+        return "list"
+    return "lists"
+
+
+async def rounds(sandbox: Sandbox, clock: LoopClock, seconds: int) -> int:
+    """Let time pass; return in how many of the seconds anything was sent."""
+    busy = 0
+    for _ in range(seconds):
+        before = len(sandbox.requests_to("list")) + len(sandbox.requests_to("lists"))
+        await clock.forward(1)
+        await barrier()
+        busy += len(sandbox.requests_to("list")) + len(sandbox.requests_to("lists")) > before
+    return busy
+
+
+async def test_rounds_that_fail_come_ever_more_rarely(way: str, busy_sandbox: Sandbox, clock: LoopClock):
+    lists = bought(busy_sandbox, 20)
     waiting = start(*(waiting_for(each, poll_interval=10) for each in lists), patience=1e6)
     await requests(busy_sandbox, "lists", 1)
-    sent = []
-    for _ in range(12):
-        await barrier()
-        await clock.forward(10)
-        await barrier()
-        sent.append(len(pages(busy_sandbox)))
-    # Twelve intervals: rounds 10, 20, 40 and then 60 s apart at the most, half of that at the least.
-    assert 3 <= sent[-1] <= 9
-    busy_sandbox.clear_faults()
-    for each in lists:
-        busy_sandbox.complete(each)
-    await clock.forward(61)
-    await ended_well(waiting)
+    await rounds(busy_sandbox, clock, 15)
+    outage = [busy_sandbox.fault("status", endpoint=each, times=None, status=500) for each in ("lists", "list")]
+    # 10, 20, 40 and then 60 s apart at the most, half of that at the least.
+    before = len(busy_sandbox.requests)
+    assert 3 <= await rounds(busy_sandbox, clock, 150) <= 10
+    # A few find out for all.
+    assert len(busy_sandbox.requests_to(way)) - before <= 10 * 12
+    for fault in outage:
+        fault.times = 0
+    await rounds(busy_sandbox, clock, 90)  # it heals, and the next failure is the first again
+    busy_sandbox.fault("status", endpoint="lists", status=500)
+    for _ in range(20):
+        busy_sandbox.fault("status", endpoint="list", status=500)
+    assert await rounds(busy_sandbox, clock, 40) >= 3
+    assert not any(task.done() for task in waiting)
+    await stop(waiting)
+
+
+async def test_confirming_has_a_limit(busy_sandbox: Sandbox, empty_pages: Any, clock: LoopClock):
+    waiting = start(*(waiting_for(each, poll_interval=100) for each in bought(busy_sandbox, 130)), patience=1e6)
+    empty_pages(None)
+    await in_thread(busy_sandbox.wait_for_requests, "list", 50)
+    await barrier()
+    assert len(asked(busy_sandbox)) <= 60
+    await stop(waiting)
+
+
+async def test_who_leaves_in_a_pause_is_not_asked_for(slow_sandbox: Sandbox, lists: list[str], clock: LoopClock):
+    slow_sandbox.fault("status", endpoint="list", status=429, headers={"Retry-After": "200"})
+    waiting = start(waiting_for(lists[0]), patience=1e6)
+    await in_thread(slow_sandbox.wait_until, lambda: 429 in [request.status for request in slow_sandbox.requests])
+    await barrier()
+    leaves, stays = start(*map(waiting_for, lists[1:]), patience=1e6)
+    await clock.forward(1)
+    await stop([leaves])
+    await clock.forward(200)
+    await in_thread(slow_sandbox.wait_until, lambda: lists[2] in asked(slow_sandbox))
+    await barrier()
+    assert lists[1] not in asked(slow_sandbox)
+    await stop([stays, *waiting])
 
 
 async def test_when_only_the_pages_fail_lists_are_asked_for_by_themselves(busy_sandbox: Sandbox):
