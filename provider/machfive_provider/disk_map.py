@@ -11,7 +11,7 @@ from machfive_provider.errors import MachFiveTransientError
 
 __all__ = ["DiskMap"]
 
-_CACHE_KIB = 2048
+_CACHE_KIB = 2048  # SQLite's default, unless somebody built it otherwise
 
 
 class DiskMap(Mapping[str, int | None]):
@@ -26,7 +26,7 @@ class DiskMap(Mapping[str, int | None]):
     def __init__(self) -> None:
         self._count = 0
         self._database = sqlite3.connect("", isolation_level=None)
-        # Nothing is ever rolled back or outlives a crash, and memory has its bound whatever SQLite was built with.
+        # Nothing is ever rolled back or has to outlive a crash.
         for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
             self._database.execute(f"PRAGMA {setting}")
         # Bytes, not text: a parser may hand on half a surrogate pair.
