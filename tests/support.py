@@ -11,7 +11,8 @@ import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -457,6 +458,15 @@ def assert_plain(value: Any) -> None:
             assert_plain(each)
     else:
         assert value is None or isinstance(value, (str, int, float, bool))
+
+
+def temporary_databases() -> set[str]:
+    """Return the files that SQLite holds open for this process, those without a name as ``/tmp/etilqs_… (deleted)``."""
+    found = set()
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the folder's own
+            found.add(str(each.readlink()))
+    return {each for each in found if "etilqs_" in each}
 
 
 def leaks(secrets: Any, *texts: Any) -> list[str]:

@@ -20,6 +20,7 @@ from machfive_provider.delivery import (
     short_sequence,
     warnings,
 )
+from machfive_provider.disk_map import DiskMap
 from machfive_provider.lead_files import Row
 from machfive_provider.leads import prepare, read_leads
 
@@ -121,6 +122,36 @@ def test_short(figures: Figures, asked: int | None, short: int | None):
 def test_short_without_knowing_the_leads():
     assert judge(BACK, Expected(2, email_count=3)).short == 1
     assert judge(BACK, Expected(email_count=3)) == Delivery(Expected(email_count=3), short=1)
+
+
+in_any_case = st.builds(
+    lambda name, form: getattr(name, form)(), st.sampled_from("abcdßé"), st.sampled_from(["upper", "lower"])
+)
+
+
+@given(
+    st.lists(st.tuples(in_any_case, st.integers(0, 4))),
+    st.lists(st.sampled_from("abcdxy"), unique=True),
+    st.sampled_from([None, 1, 3]),
+)
+def test_wherever_the_leads_are_kept_each_is_judged(export: list, bought: list, asked: int | None):
+    """Told twice: by counting an export in memory or on disk, and from the definitions."""
+    expected = Expected.of([Lead(f"{name}@x.io") for name in bought], asked)
+    with DiskMap() as on_disk:
+        in_memory, kept = Figures(), Figures(delivered=on_disk)
+        for name, written in export:
+            in_memory.note(f" {name}@X.io", written)
+            kept.note(f"{name}@x.io ", written)
+        assert kept == in_memory
+        judged = judge(kept, expected)
+        assert judged == judge(in_memory, expected)
+        assert judge(kept, Expected(3, None, asked)) == judge(in_memory, Expected(3, None, asked))
+    longest = {}
+    for name, written in export:
+        longest[name.casefold()] = max(written, longest.get(name.casefold(), 0))
+    assert [lead.email[0] for lead in judged.missing_leads] == [name for name in bought if name not in longest]
+    assert judged.extra == len(export) - len(longest.keys() & set(bought))
+    assert judged.short == (None if asked is None else sum(longest.get(name, asked) < asked for name in bought))
 
 
 # --- texts

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from machfive_provider.api.models import Lead, LeadList
 from machfive_provider.delivery import Figures
 from machfive_provider.destinations import Destination
+from machfive_provider.disk_map import DiskMap
 from machfive_provider.errors import ProtocolError, TransportError
 from machfive_provider.exports import FORMATS, MISSING_POLICIES, iter_leads, write_export, write_missing
 
@@ -62,7 +64,9 @@ def export(
 ) -> tuple[Figures, bytes, list]:
     api, path = Api(**exports), tmp_path / f"out.{export_format}"
     lead_list = LeadList("l1", "completed", emails_created=emails_created)
-    figures = write_export(api, lead_list, Destination(str(path)), export_format, email_count)
+    with DiskMap() as delivered:
+        figures = write_export(api, lead_list, Destination(str(path)), export_format, email_count, delivered)
+        figures = replace(figures, delivered=dict(delivered))
     written = path.read_bytes()
     assert figures.bytes == len(written)
     return figures, written, api.asked
@@ -252,6 +256,13 @@ def test_what_is_no_csv_leaves_the_destination_alone(tmp_path: Path, content: by
     with pytest.raises(ProtocolError):
         write_export(api, LeadList("l1", "completed", emails_created=1), Destination(str(tmp_path / "out")), "csv")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_without_end_is_not_waited_for(tmp_path: Path):
+    left = iter([b"x" * 100_000] * 100)
+    with pytest.raises(ProtocolError, match="a line of it does not end"):
+        export(tmp_path, "csv", csv=left)
+    assert list(left)
 
 
 @pytest.mark.parametrize(("export_format", "content"), [("csv", CSV), ("json", JSON), ("jsonl", JSON)])

@@ -9,10 +9,13 @@ import csv
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from machfive_provider.api.models import Lead
 from machfive_provider.texts import counted
+
+if TYPE_CHECKING:
+    from machfive_provider.disk_map import DiskMap
 
 __all__ = [
     "MISSING_ENDING",
@@ -56,13 +59,14 @@ class Figures:
 
     :param emails: written emails in all; None where a CSV does not tell
     :param repeats: how many times a lead came again
-    :param delivered: by the lead's email in lower case, how many emails were written; None where a CSV does not tell
+    :param delivered: by the lead's email in lower case, how many emails were written; None where a CSV does not tell.
+        As large as the export: what is read of it is never copied
     """
 
     bytes: int = 0
     emails: int | None = 0
     repeats: int = 0
-    delivered: dict[str, int | None] = field(default_factory=dict)
+    delivered: dict[str, int | None] | DiskMap = field(default_factory=dict)
 
     @property
     def leads(self) -> int:
@@ -72,24 +76,25 @@ class Figures:
     def note(self, email: str, written: int | None = None) -> None:
         """Count one lead and how many emails were written for it; of a repeated lead, the longest sequence counts."""
         key = email.strip().casefold()
+        again = key in self.delivered
         if written is not None:
             self.emails = (self.emails or 0) + written
-            written = max(written, self.delivered.get(key) or 0)
-        self.repeats += key in self.delivered
+            if again:
+                written = max(written, self.delivered[key] or 0)
+        self.repeats += again
         self.delivered[key] = written
 
     def may_be_short(self, email_count: int | None) -> bool:
         """Whether there are fewer emails in all than so many for each lead."""
         return email_count is not None and (self.emails is None or self.emails < len(self.delivered) * email_count)
 
-    def completed_by(self, other: Figures) -> Figures:
-        """Return these leads with what the figures of the same list's other export know of them."""
-        return Figures(
-            bytes=self.bytes,
-            emails=other.emails if self.emails is None else self.emails,
-            repeats=other.repeats,
-            delivered={key: other.delivered.get(key) for key in self.delivered},
-        )
+    def complete_by(self, other: Figures) -> None:
+        """Add to the leads of a CSV what the figures of the same list's other export know of them."""
+        self.emails = other.emails if self.emails is None else self.emails
+        self.repeats = other.repeats
+        for key, written in other.delivered.items():
+            if key in self.delivered:
+                self.delivered[key] = written
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +118,9 @@ def judge(figures: Figures, expected: Expected) -> Delivery:
     """Compare what came back with what was bought; emails are compared whatever their case."""
     short = _short(figures, expected)
     if expected.leads is not None:
+        bought = {lead.key for lead in expected.leads}
         missing = tuple(lead for lead in expected.leads if lead.key not in figures.delivered)
-        strangers = len(figures.delivered.keys() - {lead.key for lead in expected.leads})
+        strangers = sum(key not in bought for key in figures.delivered)
         return Delivery(expected, len(missing), strangers + figures.repeats, short, missing)
     if expected.number is None:
         return Delivery(expected, short=short)
@@ -127,11 +133,16 @@ def _short(figures: Figures, expected: Expected) -> int | None:
     asked = expected.email_count
     if asked is None:
         return None
-    if not figures.may_be_short(asked) and None in figures.delivered.values():
-        return 0
-    bought = figures.delivered.keys() if expected.leads is None else {lead.key for lead in expected.leads}
-    lengths = [written for key, written in figures.delivered.items() if key in bought]
-    return None if None in lengths else sum(written < asked for written in lengths if written is not None)
+    bought = None if expected.leads is None else {lead.key for lead in expected.leads}
+    enough, short = not figures.may_be_short(asked), 0
+    for key, written in figures.delivered.items():
+        if written is None and enough:
+            return 0
+        if bought is None or key in bought:
+            if written is None:
+                return None
+            short += written < asked
+    return short
 
 
 def incomplete(delivery: Delivery, list_id: str, missing_path: str | None, policy: str) -> str | None:

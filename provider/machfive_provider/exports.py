@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from machfive_provider.api.models import Email, Lead, LeadList, ShapeError, array
 from machfive_provider.delivery import MISSING_ENDING, Figures, leads_as_csv
 from machfive_provider.destinations import Destination
+from machfive_provider.disk_map import DiskMap
 from machfive_provider.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = ["FORMATS", "MISSING_POLICIES", "iter_leads", "write_export", "write_m
 FORMATS = ("csv", "json", "jsonl")
 MISSING_POLICIES = ("fail", "warn", "ignore")
 _HEAD = 64 * 1024
+_LONGEST_LINE = 4 * 1024 * 1024  # characters; csv takes no cell above 128 Ki, and nobody documents so many columns
 _EMAIL_HEADERS = ("email", "e-mail", "email address", "email_address")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
@@ -32,26 +34,28 @@ def write_export(
     destination: Destination,
     export_format: str,
     email_count: int | None = None,
+    delivered: DiskMap | None = None,
 ) -> Figures:
     """Write a completed list's emails and return the figures.
 
     csv and json are the API's own bytes; jsonl is one lead a line, made from the json.
 
     :param email_count: emails asked for each lead, if known: a CSV whose list has fewer in all is looked up in the json
+    :param delivered: where to keep who was delivered, still empty; None for memory, which then grows with the list
     :raises NotReadyError: if the list has not completed after all
     :raises ProtocolError: if the export is not what the contract says; the destination stays as it was
     """
-    figures = Figures()
+    figures = Figures() if delivered is None else Figures(delivered=delivered)
     with destination.open() as sink:
         source = hook.stream_export(lead_list.id, "csv" if export_format == "csv" else "json")
         if export_format == "jsonl":
             for lead in _noted(iter_leads(source), figures):
                 sink.write(json.dumps(lead, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
         elif export_format == "json":
-            for _ in _noted(iter_leads(_copied(source, sink.write)), figures):
-                pass
+            _count_json(_copied(source, sink.write), figures)
         else:
-            figures = _completed(hook, lead_list, _count_csv(_copied(source, sink.write)), email_count)
+            known = _count_csv(_copied(source, sink.write), figures)
+            _complete(hook, lead_list, figures, email_count, known=known)
         figures.bytes = sink.written
     return figures
 
@@ -122,22 +126,33 @@ def _noted(leads: Iterable[dict[str, Any]], figures: Figures) -> Iterator[dict[s
         yield lead
 
 
-def _completed(hook: MachFiveHook, lead_list: LeadList, found: Figures | None, email_count: int | None) -> Figures:
-    """Complete what a CSV tells by the list's own total and, where that is not enough, by the JSON export."""
-    if found is not None:
-        found.emails = lead_list.emails_created
-        # Rows with the same email are one lead's emails or a lead delivered twice: the columns are undocumented.
-        if found.emails is not None and not found.repeats and not found.may_be_short(email_count):
-            return found
-    by_json = Figures()
-    for _ in _noted(iter_leads(hook.stream_export(lead_list.id, "json")), by_json):
+def _count_json(chunks: Iterable[bytes], figures: Figures) -> None:
+    for _ in _noted(iter_leads(chunks), figures):
         pass
-    return by_json if found is None else found.completed_by(by_json)
 
 
-def _count_csv(chunks: Iterable[bytes]) -> Figures | None:
-    """Count leads by their email column; None if no column holds emails (the columns are undocumented)."""
-    figures, column, rows_seen = Figures(emails=None), None, 0
+def _complete(
+    hook: MachFiveHook, lead_list: LeadList, figures: Figures, email_count: int | None, *, known: bool
+) -> None:
+    """Complete what a CSV tells by the list's own total and, where that is not enough, by the JSON export.
+
+    :param known: whether the CSV told any lead's email
+    """
+    if not known:
+        _count_json(hook.stream_export(lead_list.id, "json"), figures)
+        return
+    figures.emails = lead_list.emails_created
+    # Rows with the same email are one lead's emails or a lead delivered twice: the columns are undocumented.
+    if figures.emails is None or figures.repeats or figures.may_be_short(email_count):
+        with DiskMap() as delivered:
+            by_json = Figures(delivered=delivered)
+            _count_json(hook.stream_export(lead_list.id, "json"), by_json)
+            figures.complete_by(by_json)
+
+
+def _count_csv(chunks: Iterable[bytes], figures: Figures) -> bool:
+    """Count leads by their email column; False if no column holds emails (the columns are undocumented)."""
+    column, rows_seen = None, 0
     try:
         rows = csv.reader(_lines(chunks))
         header = [cell.strip().casefold() for cell in next(rows, [])]
@@ -147,7 +162,7 @@ def _count_csv(chunks: Iterable[bytes]) -> Figures | None:
                 column = next((index for index, cell in enumerate(row) if _EMAIL.fullmatch(cell.strip())), None)
             if column is not None and len(row) > column and row[column].strip():
                 figures.note(row[column])
-        return figures if column is not None or not rows_seen else None
+        return column is not None or not rows_seen
     except csv.Error as error:
         raise _not_the_contract(f"it is not CSV ({error})") from error
 
@@ -166,6 +181,8 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
         *whole, rest = (rest + decoder.decode(chunk)).split("\n")
         for line in whole:
             yield f"{line}\n"
+        if len(rest) > _LONGEST_LINE:
+            raise csv.Error("a line of it does not end")
     rest += decoder.decode(b"", final=True)
     if rest:
         yield rest
