@@ -241,6 +241,33 @@ async def test_there_is_a_look_at_the_deadline(busy_sandbox: Sandbox, clock: Loo
     await stop([waiting])
 
 
+async def test_looks_go_on_in_step_with_their_round(busy_sandbox: Sandbox, clock: LoopClock):
+    """What follows a look counts from its round, however long the answer took, so that a round stays together."""
+    (list_id,) = bought(busy_sandbox, 1)
+    async with shared_poller(CONN_ID) as poller:
+        since = asyncio.get_running_loop().time() - 95
+        look = asyncio.create_task(poller.look(list_id, 100, interval=100, deadline=time.time() + 1000, since=since))
+        await clock.forward(4)
+        await barrier()
+        assert asked(busy_sandbox) == []
+        await clock.forward(2)
+        assert (await look).taken_at >= since + 100
+
+
+async def test_who_comes_one_after_the_other_is_looked_at_together(busy_sandbox: Sandbox, clock: LoopClock):
+    lists = bought(busy_sandbox, 12)
+    waiting = start(waiting_for(lists[0], poll_interval=20), patience=1e6)
+    await requests(busy_sandbox, "list", 1)
+    for each in lists[1:]:
+        waiting += start(waiting_for(each, poll_interval=20), patience=1e6)
+        await barrier()
+    assert asked(busy_sandbox) == lists[:1]
+    assert pages(busy_sandbox) == []
+    await clock.forward(1)
+    await in_thread(busy_sandbox.wait_for_requests, "lists", 1)
+    await stop(waiting)
+
+
 # --- not misled by pages
 
 
@@ -411,14 +438,14 @@ def way(request: pytest.FixtureRequest, busy_sandbox: Sandbox) -> str:
     return "lists"
 
 
-async def rounds(sandbox: Sandbox, clock: LoopClock, seconds: int) -> int:
-    """Let time pass; return in how many of the seconds anything was sent."""
+async def rounds(sandbox: Sandbox, way: str, clock: LoopClock, seconds: int) -> int:
+    """Let time pass; return in how many of the seconds a round was taken."""
     busy = 0
     for _ in range(seconds):
-        before = len(sandbox.requests_to("list")) + len(sandbox.requests_to("lists"))
+        before = len(sandbox.requests_to(way))
         await clock.forward(1)
         await barrier()
-        busy += len(sandbox.requests_to("list")) + len(sandbox.requests_to("lists")) > before
+        busy += len(sandbox.requests_to(way)) > before
     return busy
 
 
@@ -426,21 +453,21 @@ async def test_rounds_that_fail_come_ever_more_rarely(way: str, busy_sandbox: Sa
     lists = bought(busy_sandbox, 60)
     waiting = start(*(waiting_for(each, poll_interval=10) for each in lists), patience=1e6)
     await requests(busy_sandbox, "lists", 1)
-    await rounds(busy_sandbox, clock, 15)
+    await rounds(busy_sandbox, way, clock, 15)
     outage = [busy_sandbox.fault("status", endpoint=each, times=None, status=500) for each in ("lists", "list")]
     # 10, 20, 40 and then 60 s apart at the most, half of that at the least.
     before = len(busy_sandbox.requests_to(way))
-    failed = await rounds(busy_sandbox, clock, 150)
+    failed = await rounds(busy_sandbox, way, clock, 150)
     assert 3 <= failed <= 10
     # A few find out for all.
     assert len(busy_sandbox.requests_to(way)) - before <= 16 * failed
     for fault in outage:
         fault.times = 0
-    await rounds(busy_sandbox, clock, 90)  # it heals, and the next failure is the first again
+    await rounds(busy_sandbox, way, clock, 90)  # it heals, and the next failure is the first again
     busy_sandbox.fault("status", endpoint="lists", status=500)
     for _ in range(8):
         busy_sandbox.fault("status", endpoint="list", status=500)
-    assert await rounds(busy_sandbox, clock, 40) >= 3
+    assert await rounds(busy_sandbox, way, clock, 40) >= 3
     assert not any(task.done() for task in waiting)
     await stop(waiting)
 
