@@ -31,8 +31,9 @@ __all__ = ["MachFiveListSensor"]
 class MachFiveListSensor(BaseSensorOperator):
     """Waits until one list, or each of several, has completed.
 
-    Deferrable, a success ends in the triggerer: it costs one worker start in all. With ``outlets`` or a
-    ``post_execute`` it resumes on a worker, because only a worker's success emits asset events.
+    Deferrable, a success ends in the triggerer: it costs one worker start in all. With ``outlets``, a
+    ``post_execute`` or an ``on_success_callback`` it resumes on a worker, because only a worker's success emits asset
+    events and calls them.
 
     :param list_id: the list's UUID, or several
     :param deferrable: wait in the triggerer and hold no worker; ``mode`` is then of no importance
@@ -191,7 +192,9 @@ class MachFiveListSensor(BaseSensorOperator):
 
     def _needs_a_worker_to_succeed(self) -> bool:
         own_post_execute = type(self).post_execute is not BaseSensorOperator.post_execute
-        return bool(self.outlets or own_post_execute or getattr(self, "_post_execute_hook", None))
+        hook = getattr(self, "_post_execute_hook", None)
+        # Airflow asks the DAG processor to run on_success_callback, and that runs callbacks of failures alone.
+        return bool(self.outlets or own_post_execute or hook or self.on_success_callback)
 
     def _fail(self, error: errors.MachFiveError) -> NoReturn:
         """Raise, or skip as ``soft_fail`` and ``never_fail`` ask: alike in both modes."""
