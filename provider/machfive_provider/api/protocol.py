@@ -31,6 +31,7 @@ __all__ = [
     "PAGE_SIZE",
     "ListPages",
     "check_uuid",
+    "check_uuids",
     "export",
     "generate",
     "generate_batch",
@@ -148,6 +149,14 @@ def check_uuid(parameter: str, value: Any) -> str:
     raise errors.ConfigurationError(
         f"{parameter} is {kind}: give the id as the MachFive app or API shows it (8-4-4-4-12 hexadecimal digits)."
     )
+
+
+def check_uuids(parameter: str, value: Any) -> list[str]:
+    """Return the UUIDs in ``value``, one or several, each once; raise ``ConfigurationError`` for anything else."""
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, Sequence) or not given:
+        raise errors.ConfigurationError(f"{parameter} must be a list's id or several, not {kind_of(value)}.")
+    return list(dict.fromkeys(check_uuid(parameter, each) for each in given))
 
 
 def _lead_json(position: str, lead: Lead | Mapping[str, Any]) -> dict[str, Any]:
