@@ -8,6 +8,9 @@ import sys
 from importlib.metadata import metadata, requires, version
 from pathlib import Path
 
+import pytest
+from packaging.version import Version
+
 import machfive_provider
 
 PACKAGE = Path(machfive_provider.__file__).parent
@@ -46,7 +49,8 @@ def test_provider_info_loads_next_to_nothing():
 
 def test_importing_does_no_network():
     modules = ("operators.generate", "operators.export", "sensors.lead_list", "hooks.machfive", "triggers.lead_list")
-    imports = "\n".join(f"import machfive_provider.{module}" for module in (*modules, "triggers.capacity"))
+    others = ("triggers.capacity", "triggers.list_start", "sensors.triggerer_start")
+    imports = "\n".join(f"import machfive_provider.{module}" for module in (*modules, *others))
     assert run(f"{NO_NETWORK}\n{imports}\nprint('fine')") == "fine"
 
 
@@ -58,6 +62,21 @@ def test_parsing_a_dag_loads_no_http_client_and_no_trigger():
         "heavy = ('httpx', 'ijson', 'tenacity', 'email_validator'); "
         "own = ('machfive_provider.api.client', 'machfive_provider.triggers.lead_list'); "
         "print(*sorted(name for name in new if name.partition('.')[0] in heavy or name in own), sep=',')"
+    )
+    assert loaded == ""
+
+
+@pytest.mark.skipif(
+    Version(version("apache-airflow")).release < (3, 3), reason="refused before there is anything to load"
+)
+def test_nor_does_a_sensor_that_starts_in_the_triggerer():
+    loaded = run(
+        "import sys, airflow.sdk; before = set(sys.modules); "
+        "from machfive_provider.sensors.lead_list import MachFiveListSensor as Sensor; "
+        "Sensor(task_id='wait', list_id='{{ params.list_id }}', start_from_trigger=True); "
+        "new = set(sys.modules) - before; heavy = ('httpx', 'ijson', 'tenacity', 'email_validator', 'sqlalchemy'); "
+        "own = ('machfive_provider.api.client', 'machfive_provider.triggers'); "
+        "print(*sorted(name for name in new if name.partition('.')[0] in heavy or name.startswith(own)), sep=',')"
     )
     assert loaded == ""
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from machfive_provider.api import protocol
+from machfive_provider.api.client import MachFiveClient
+from machfive_provider.api.models import Lead
+from machfive_provider.api.settings import ClientSettings
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.live_airflow import LiveAirflow
 
@@ -24,6 +29,7 @@ DAG_IDS = (
     "e2e_forbidden",
     "e2e_server_error_on_poll",
     "e2e_not_ready",
+    "e2e_start_from_trigger",
 )
 SETTINGS = SandboxSettings(workspaces=2, processing_seconds=5, generate_seconds=2, credits=5000, concurrency=20)
 
@@ -47,11 +53,14 @@ def live(sandbox: Sandbox, results: Path, tmp_path_factory: pytest.TempPathFacto
         )
         for name, workspace in zip(("DEFAULT", "SECOND"), sandbox.workspaces, strict=True)
     }
+    # One that is there when the DAGs are parsed.
+    with closing(MachFiveClient(ClientSettings(sandbox.base_url, sandbox.api_key))) as client:
+        known = client.send(protocol.generate_batch(sandbox.campaign_id, [Lead("known@example.com")], None)).list_id
     airflow = LiveAirflow(
         tmp_path_factory.mktemp("airflow"),
         [ROOT / "example_dags", Path(__file__).parent / "dags"],
         wanted=DAG_IDS,
-        env=connections | {"MACHFIVE_RESULTS": str(results)},
+        env=connections | {"MACHFIVE_RESULTS": str(results), "MACHFIVE_E2E_LIST": known},
     )
     with airflow:
         yield airflow

@@ -15,9 +15,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import airflow
 import psutil
 import pytest
 from cryptography.fernet import Fernet
+from packaging.version import Version
 
 from machfive_provider.sandbox import Sandbox
 from scripts.airflow_api import FINISHED
@@ -141,6 +143,26 @@ def test_single_lead_deferrable(finish: Finish, live: LiveAirflow) -> None:
 def test_sensor_deferrable(finish: Finish, results: Path) -> None:
     assert finish("machfive_wait_for_list").state == "success"
     assert "dana.reyes@example.com" in (results / "two-leads.csv").read_text(encoding="utf-8")
+
+
+def test_sensors_started_in_the_triggerer_need_no_worker(finish: Finish, live: LiveAirflow) -> None:
+    run = finish("e2e_start_from_trigger")
+    assert [task.state for task in run.tasks] == ["success"] * 6
+    # A worker writes to a file of its own, beside the triggerer's.
+    logs = {task.task_id: worker_logs(live, run, task.task_id) for task in run.tasks}
+    assert (len(logs["submit"]), len(logs["mapped"])) == (1, 1)
+    assert "start_from_trigger is left aside" in logs["mapped"][0]
+    if Version(airflow.__version__).release >= (3, 3):
+        assert [logs[name] for name in ("plain", "params", "run_id", "several")] == [[]] * 4
+
+
+def worker_logs(live: LiveAirflow, run: DagRunResult, task_id: str) -> list[str]:
+    folder = live.home.logs / f"dag_id={run.dag_id}" / f"run_id={run.run_id}" / f"task_id={task_id}"
+    return [
+        path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("attempt=*.log"))
+        if ".trigger." not in path.name
+    ]
 
 
 def test_batch_on_a_worker(finish: Finish, results: Path) -> None:

@@ -155,6 +155,7 @@ class Announcing(MachFiveListSensor):
 
 WORKERS: dict[str, Callable[[str], MachFiveListSensor]] = {
     "outlets": lambda list_id: sensor(list_id, deferrable=True, outlets=[Asset("s3://bucket/emails")]),
+    "an on_success_callback": lambda list_id: sensor(list_id, deferrable=True, on_success_callback=lambda _: None),
     "a post_execute argument": lambda list_id: sensor(list_id, deferrable=True, post_execute=lambda *_: None),
     "a post_execute method": lambda list_id: Announcing(task_id="wait", list_id=list_id, deferrable=True),
 }

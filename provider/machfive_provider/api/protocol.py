@@ -32,6 +32,7 @@ __all__ = [
     "PAGE_SIZE",
     "ListPages",
     "check_uuid",
+    "check_uuids",
     "export",
     "generate",
     "generate_batch",
@@ -153,6 +154,14 @@ def check_uuid(parameter: str, value: Any) -> str:
     raise errors.ConfigurationError(
         f"{parameter} is {kind}: give the id as the MachFive app or API shows it (8-4-4-4-12 hexadecimal digits)."
     )
+
+
+def check_uuids(parameter: str, value: Any) -> list[str]:
+    """Return the UUIDs in ``value``, one or several, each once; raise ``ConfigurationError`` for anything else."""
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, Sequence) or not given:
+        raise errors.ConfigurationError(f"{parameter} must be a list's id or several, not {kind_of(value)}.")
+    return list(dict.fromkeys(check_uuid(parameter, each) for each in given))
 
 
 def _page(campaign_id: str | None, status: str | None, offset: int) -> Request:

@@ -36,9 +36,14 @@ def seconds(parameter: str, value: Any) -> float:
 
 
 def needs_a_worker(task: BaseOperator) -> bool:
-    """Whether a task's success has effects that only a worker gives it: asset events, and what follows execution."""
+    """Whether a task's success has effects that only a worker gives it: asset events, and what follows execution.
+
+    ``on_success_callback`` is among them: Airflow asks the DAG processor to run it, and that runs callbacks of failures
+    alone.
+    """
     own_post_execute = type(task).post_execute is not BaseOperator.post_execute
-    return bool(task.outlets or own_post_execute or getattr(task, "_post_execute_hook", None))
+    hook = getattr(task, "_post_execute_hook", None)
+    return bool(task.outlets or own_post_execute or hook or task.on_success_callback)
 
 
 class ListWaitingOperator(BaseOperator):
@@ -95,7 +100,7 @@ class ListWaitingOperator(BaseOperator):
         from machfive_provider.triggers import events
 
         # dag.test() resumes here even where the triggerer would have ended the task: with its state.
-        if event == "success":
+        if event == "success" and self._ends_in_the_triggerer():
             return None
         found = events.read(event, "ended")
         ended = LeadList.from_json(found["lists"][0])
@@ -162,11 +167,14 @@ class ListWaitingOperator(BaseOperator):
                 deadline=watch.deadline,
                 submitted_at=watch.submitted_at,
                 first_look_at=time.time() + watch.interval,
-                ends_task=not (self.has_work_left() or needs_a_worker(self)),
+                ends_task=self._ends_in_the_triggerer(),
             ),
             method_name="resume",
             timeout=timedelta(seconds=watch.deadline - time.time() + DEFERRAL_MARGIN),
         )
+
+    def _ends_in_the_triggerer(self) -> bool:
+        return not (self.has_work_left() or needs_a_worker(self))
 
     def _interval(self) -> float:
         from machfive_provider.polling import SHORTEST_INTERVAL

@@ -16,8 +16,8 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from machfive_provider import errors
-from machfive_provider.operators.waiting import DEFERRAL_MARGIN
-from machfive_provider.texts import counted, kind_of
+from machfive_provider.operators.waiting import DEFERRAL_MARGIN, needs_a_worker
+from machfive_provider.texts import counted
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -31,16 +31,22 @@ __all__ = ["MachFiveListSensor"]
 class MachFiveListSensor(BaseSensorOperator):
     """Waits until one list, or each of several, has completed.
 
-    Deferrable, a success ends in the triggerer: it costs one worker start in all. With ``outlets`` or a
-    ``post_execute`` it resumes on a worker, because only a worker's success emits asset events.
+    Deferrable, a success ends in the triggerer: it costs one worker start in all. With ``outlets``, a
+    ``post_execute`` or an ``on_success_callback`` it resumes on a worker, because only a worker's success emits asset
+    events and calls them.
 
     :param list_id: the list's UUID, or several
     :param deferrable: wait in the triggerer and hold no worker; ``mode`` is then of no importance
     :param poke_interval: seconds between looks; MachFive asks for 10-30
     :param machfive_conn_id: the Airflow connection
+    :param start_from_trigger: start in the triggerer too (it implies ``deferrable``): a success costs no worker at
+        all. Needs Airflow 3.3; ``list_id`` and ``machfive_conn_id`` may be plain values and templates of the run's
+        facts (``params``, ``run_id``, ``dag_run``, dates) and of ``xcom_pull(…, map_indexes=-1)``. A mapped task goes
+        by way of a worker with a warning
 
     ``timeout``, ``mode``, ``soft_fail`` and ``never_fail`` are those of every Airflow sensor.
 
+    :raises ConfigurationError: while the DAG is parsed, if ``start_from_trigger`` would not be safe
     :raises ListFailedError: if a list ended failed
     :raises SensorTimeoutError: after ``timeout`` seconds; final, as for every sensor
     """
@@ -55,26 +61,44 @@ class MachFiveListSensor(BaseSensorOperator):
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poke_interval: float | timedelta = 20,
         machfive_conn_id: str = "machfive_default",
+        start_from_trigger: bool | None = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, **kwargs)
         self.list_id = list_id
-        self.deferrable = deferrable
         self.machfive_conn_id = machfive_conn_id
+        # On a worker the mapped task is a sensor of its own, with its values in place.
+        from_mapped = getattr(self, "_BaseOperator__from_mapped", False)
+        asked = bool(start_from_trigger) or (start_from_trigger is None and from_mapped)
+        self.deferrable = deferrable or asked
+        self._mapped_start = asked and bool(from_mapped or self.get_closest_mapped_task_group())
+        if asked and not self._mapped_start:
+            self._start_in_the_triggerer()
         self._progress: dict[str, Progress] = {}
         self._completed: set[str] = set()
         self._started_at: float | None = None
         self._quiet = False
 
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Begin a mapped task; Airflow cannot start one in the triggerer, so ``start_from_trigger`` is kept from it."""
+        partial = super().partial(**kwargs)
+        if partial.kwargs.get("start_from_trigger"):
+            # None still tells the sensor that it was asked for.
+            partial.kwargs["start_from_trigger"] = None
+        return partial
+
     def execute(self, context: Context) -> Any:
         """Wait on this worker, or in the triggerer."""
-        from machfive_provider.polling import effective_deadline
-
         if not self.deferrable:
             return self._wait_here(context)
+        if self._mapped_start:
+            self.log.warning(
+                "start_from_trigger is left aside: Airflow cannot start a mapped task in the triggerer. It costs one "
+                "worker start, as with deferrable=True."
+            )
         started_at = time.time()
-        limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
-        deadline = effective_deadline(started_at, self.timeout, limit)
+        deadline = started_at + self._patience()
         try:
             if self._look_at_all(started_at, deadline):
                 return None
@@ -130,16 +154,10 @@ class MachFiveListSensor(BaseSensorOperator):
                 )
             )
 
-    def _ids(self) -> list[str]:
-        from machfive_provider.api.protocol import check_uuid
-
-        ids = [self.list_id] if isinstance(self.list_id, str) else self.list_id
-        if not isinstance(ids, Sequence) or not ids:
-            raise errors.ConfigurationError(f"list_id must be a list's id or several, not {kind_of(ids)}.")
-        return list(dict.fromkeys(check_uuid("list_id", each) for each in ids))
-
     def _waiting(self) -> list[str]:
-        return [each for each in self._ids() if each not in self._completed]
+        from machfive_provider.api.protocol import check_uuids
+
+        return [each for each in check_uuids("list_id", self.list_id) if each not in self._completed]
 
     def _look_at_all(self, started_at: float, deadline: float) -> bool:
         from machfive_provider.hooks.machfive import MachFiveHook
@@ -178,20 +196,52 @@ class MachFiveListSensor(BaseSensorOperator):
                 started_at=started_at,
                 deadline=deadline,
                 first_look_at=time.time() + self.poke_interval,
-                ends_task=not self._needs_a_worker_to_succeed(),
+                ends_task=not needs_a_worker(self),
             ),
             method_name="resume",
             timeout=timedelta(seconds=deadline - time.time() + DEFERRAL_MARGIN),
         )
 
+    def _start_in_the_triggerer(self) -> None:
+        from airflow.triggers.base import StartTriggerArgs
+
+        from machfive_provider.sensors.triggerer_start import refusal
+
+        if reason := refusal(self):
+            raise errors.ConfigurationError(
+                f"task {self.task_id!r} cannot take start_from_trigger=True: {reason}. Or leave it out: with "
+                "deferrable=True the task costs one worker start."
+            )
+        wait_seconds = self._patience()
+        deferral = timedelta(seconds=wait_seconds + DEFERRAL_MARGIN)
+        # On the instance alone: what is on the class, a mapped task would get.
+        self.start_trigger_args = StartTriggerArgs(
+            trigger_cls="machfive_provider.triggers.list_start.MachFiveListStartTrigger",
+            trigger_kwargs={
+                "list_id": self.list_id if isinstance(self.list_id, str) else list(self.list_id),
+                "machfive_conn_id": self.machfive_conn_id,
+                "poll_interval": self._interval(),
+                "wait_seconds": wait_seconds,
+                "deferral_seconds": min(deferral, self.execution_timeout or deferral).total_seconds(),
+                "ends_task": not needs_a_worker(self),
+            },
+            next_method="resume",
+            next_kwargs=None,
+            timeout=deferral,
+        )
+        self.start_from_trigger = True
+
+    def _patience(self) -> float:
+        """Return the seconds after which this attempt stops waiting."""
+        from machfive_provider.polling import effective_deadline
+
+        limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
+        return effective_deadline(0.0, self.timeout, limit)
+
     def _interval(self) -> float:
         from machfive_provider.polling import SHORTEST_INTERVAL
 
         return max(SHORTEST_INTERVAL, self.poke_interval)
-
-    def _needs_a_worker_to_succeed(self) -> bool:
-        own_post_execute = type(self).post_execute is not BaseSensorOperator.post_execute
-        return bool(self.outlets or own_post_execute or getattr(self, "_post_execute_hook", None))
 
     def _fail(self, error: errors.MachFiveError) -> NoReturn:
         """Raise, or skip as ``soft_fail`` and ``never_fail`` ask: alike in both modes."""

@@ -1,0 +1,453 @@
+"""start_from_trigger: what is refused while the DAG is parsed, and what the trigger makes of the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import airflow
+import pytest
+from airflow.providers.common.compat.sdk import AirflowSkipException, BaseOperator
+from airflow.sdk import DAG, Asset, task_group
+from airflow.triggers.base import TaskSuccessEvent
+from packaging.version import Version
+
+from machfive_provider import errors
+from machfive_provider.api.models import Lead
+from machfive_provider.hooks.machfive import MachFiveHook
+from machfive_provider.operators.waiting import DEFERRAL_MARGIN
+from machfive_provider.sandbox import Sandbox
+from machfive_provider.sensors.lead_list import MachFiveListSensor
+from machfive_provider.triggers.list_start import MachFiveListStartTrigger
+from tests.support import UNKNOWN_ID, Logs, assert_plain, events_of, leaks, task_context
+
+Connect = Callable[..., None]
+CAN = Version(airflow.__version__).release >= (3, 3)
+only_where_it_can = pytest.mark.skipif(not CAN, reason="Airflow renders templates in the triggerer from 3.3 on")
+OTHER_ID = UNKNOWN_ID[:-1] + "7"
+WORKER_WARNING = "start_from_trigger is left aside"
+
+
+def sensor(list_id: Any = UNKNOWN_ID, **arguments: Any) -> MachFiveListSensor:
+    return MachFiveListSensor(task_id="wait", list_id=list_id, start_from_trigger=True, **arguments)
+
+
+class Submitting(BaseOperator):
+    """Something upstream."""
+
+    def execute(self, context: Any) -> str:
+        return UNKNOWN_ID
+
+
+class OwnExecute(MachFiveListSensor):
+    def execute(self, context: Any) -> Any:
+        return super().execute(context)
+
+
+class OwnPreExecute(MachFiveListSensor):
+    def pre_execute(self, context: Any) -> None:
+        """Do something."""
+
+
+class Renamed(MachFiveListSensor):
+    """A user's sensor that changes nothing of what the worker would do."""
+
+
+# --- refused while the DAG is parsed
+
+
+TEMPLATES = {
+    "a plain xcom_pull": ("{{ ti.xcom_pull('submit') }}", "without map_indexes=-1"),
+    "xcom_pull by keyword": ("{{ ti.xcom_pull(task_ids='submit', key='return_value') }}", "without map_indexes=-1"),
+    "the long name": ("{{ task_instance.xcom_pull('submit') }}", "without map_indexes=-1"),
+    "map_indexes=None": ("{{ ti.xcom_pull('submit', map_indexes=None) }}", "without map_indexes=-1"),
+    "map_indexes unknown": ("{{ ti.xcom_pull('submit', map_indexes=params.i) }}", "without map_indexes=-1"),
+    "map_indexes unpacked": ("{{ ti.xcom_pull('submit', **params.how) }}", "without map_indexes=-1"),
+    "in a branch": ("{% if params.x %}{{ ti.xcom_pull('submit') }}{% endif %}", "without map_indexes=-1"),
+    "in the second of two": (
+        "{{ ti.xcom_pull('a', map_indexes=-1) or ti.xcom_pull('b') }}",
+        "without map_indexes=-1",
+    ),
+    "by item": ("{{ ti['xcom_pull']('submit') }}", "uses 'ti'"),
+    "by filter": ("{{ (ti | attr('xcom_pull'))('submit') }}", "uses 'ti'"),
+    "by another name": ("{% set t = ti %}{{ t.xcom_pull('submit') }}", "uses 'ti'"),
+    "not called": ("{% set pull = ti.xcom_pull %}{{ pull('submit') }}", "uses 'ti'"),
+    "given to another": ("{{ params.of(ti.xcom_pull, map_indexes=-1) }}", "uses 'ti'"),
+    "another method": ("{{ ti.get_previous_dagrun() }}", "uses 'ti'"),
+    "a variable": ("{{ var.value.list_id }}", "uses 'var'"),
+    "a connection": ("{{ conn.machfive.host }}", "uses 'conn'"),
+    "a macro": ("{{ macros.mine.latest_list(ti) }}", "uses 'macros'"),
+    "a user's macro": ("{{ latest_list() }}", "uses 'latest_list'"),
+    "the task": ("{{ task.owner }}", "uses 'task'"),
+    "the dag": ("{{ dag.dag_id }}", "uses 'dag'"),
+    "the previous run": ("{{ prev_start_date_success }}", "uses 'prev_start_date_success'"),
+    "the state store": ("{{ task_state_store.get('list') }}", "uses 'task_state_store'"),
+    "asset events": ("{{ inlet_events }}", "uses 'inlet_events'"),
+    "a user's filter": ("{{ run_id | latest_list }}", "No filter named 'latest_list'"),
+    "a user's test": ("{{ run_id is latest_list }}", "No test named 'latest_list'"),
+    "another file": ("{% include 'list_id.txt' %}", "another template"),
+    "no template": ("{{ params.list_id", "cannot be rendered"),
+}
+
+
+@only_where_it_can
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("parameter", ["list_id", "machfive_conn_id", "one of several"])
+def test_a_template_that_is_not_safe_is_refused(parameter: str, name: str):
+    template, reason = TEMPLATES[name]
+    arguments = {"list_id": [UNKNOWN_ID, template]} if parameter == "one of several" else {parameter: template}
+    with pytest.raises(errors.ConfigurationError, match=reason) as caught:
+        sensor(**arguments)
+    assert "machfive_conn_id" in str(caught.value) or parameter != "machfive_conn_id"
+    assert "deferrable=True" in str(caught.value)
+
+
+@only_where_it_can
+@pytest.mark.parametrize("several", [False, True])
+def test_an_xcomarg_is_refused_with_what_to_write(several: bool):
+    with DAG("crm", schedule=None):
+        output = Submitting(task_id="submit").output
+        with pytest.raises(errors.ConfigurationError) as caught:
+            sensor([UNKNOWN_ID, output] if several else output)
+    assert "XComArg" in str(caught.value)
+    assert "{{ ti.xcom_pull(task_ids='submit', map_indexes=-1) }}" in str(caught.value)
+
+
+@only_where_it_can
+@pytest.mark.parametrize("value", [None, 7, b"bytes", {UNKNOWN_ID}, [UNKNOWN_ID, None], [b"bytes"]])
+def test_a_value_of_another_kind_is_refused(value: Any):
+    with pytest.raises(errors.ConfigurationError, match="list_id must be text"):
+        sensor(value)
+
+
+ONLY_ON_A_WORKER: dict[str, Callable[[], Any]] = {
+    "execute": lambda: OwnExecute(task_id="wait", list_id=UNKNOWN_ID, start_from_trigger=True),
+    "pre_execute": lambda: OwnPreExecute(task_id="wait", list_id=UNKNOWN_ID, start_from_trigger=True),
+    "pre_execute ": lambda: sensor(pre_execute=lambda _: None),
+    "on_execute_callback": lambda: sensor(on_execute_callback=lambda _: None),
+}
+
+
+@only_where_it_can
+@pytest.mark.parametrize("what", ONLY_ON_A_WORKER)
+def test_what_only_a_worker_runs_before_the_wait_is_refused(what: str):
+    with pytest.raises(errors.ConfigurationError, match=what.strip()):
+        ONLY_ON_A_WORKER[what]()
+
+
+@pytest.mark.skipif(CAN, reason="this Airflow can")
+@pytest.mark.parametrize("list_id", [UNKNOWN_ID, "{{ params.list_id }}"])
+def test_an_older_airflow_is_refused(list_id: str):
+    with pytest.raises(errors.ConfigurationError, match=r"Airflow 3\.3 or later, and this is 3\."):
+        sensor(list_id)
+
+
+# --- accepted
+
+
+ACCEPTED = {
+    "a plain id": UNKNOWN_ID,
+    "several": [UNKNOWN_ID, OTHER_ID],
+    "a tuple": (UNKNOWN_ID, OTHER_ID),
+    "params": "{{ params.list_id }}",
+    "params and logic": "{% set x = params.list_id %}{{ x | lower if x is string else params['other'] }}",
+    "run_id": "{{ run_id.rpartition('__')[2] }}",
+    "conf": "{{ dag_run.conf['list_id'] }}",
+    "dates": "{{ {'2026': params.list_id}[ds[:4]] if logical_date and data_interval_end else ts_nodash }}",
+    "facts of the task": "{{ params[ti.task_id] if task_instance.try_number > 1 else params[ti.run_id] }}",
+    "xcom_pull": "{{ ti.xcom_pull(task_ids='submit', map_indexes=-1) }}",
+    "xcom_pull of another kind": "{{ task_instance.xcom_pull('a', key=params.key, map_indexes = - 1)['list_id'] }}",
+    "xcom_pull of a mapped task": "{{ ti.xcom_pull('submit', map_indexes=2) }}",
+    "a mixture": ["{{ ti.xcom_pull('submit', map_indexes=-1) }}", UNKNOWN_ID, "{{ params.list_id }}"],
+}
+
+
+@only_where_it_can
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_what_is_safe_starts_in_the_triggerer(name: str):
+    operator = sensor(ACCEPTED[name], machfive_conn_id="machfive_{{ params.team }}", deferrable=False)
+    assert (operator.start_from_trigger, operator.deferrable) == (True, True)
+    kwargs = operator.start_trigger_args.trigger_kwargs
+    assert kwargs["machfive_conn_id"] == "machfive_{{ params.team }}"
+    assert kwargs["ends_task"] is True
+    for value in kwargs.values():
+        assert_plain(value)
+
+
+@only_where_it_can
+def test_a_subclass_and_arguments_that_only_matter_at_the_end_are_fine():
+    assert Renamed(task_id="wait", list_id=UNKNOWN_ID, start_from_trigger=True).start_from_trigger
+    assert sensor(soft_fail=True, retries=3, on_failure_callback=lambda _: None, mode="reschedule").start_from_trigger
+
+
+@only_where_it_can
+@pytest.mark.parametrize(
+    "needs_it",
+    [{"outlets": [Asset("s3://bucket/emails")]}, {"post_execute": print}, {"on_success_callback": print}],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_what_a_worker_does_at_the_end_is_resumed_for(needs_it: dict[str, Any]):
+    assert sensor(**needs_it).start_trigger_args.trigger_kwargs["ends_task"] is False
+
+
+def test_nothing_is_asked_for_by_default():
+    operator = MachFiveListSensor(task_id="wait", list_id="{{ ti.xcom_pull('submit') }}")
+    assert (operator.start_from_trigger, operator.start_trigger_args, operator.deferrable) == (False, None, False)
+
+
+# --- mapped: by way of a worker, whatever the Airflow
+
+
+def mapped_plainly() -> Any:
+    return MachFiveListSensor.partial(task_id="wait", start_from_trigger=True).expand(list_id=[UNKNOWN_ID])
+
+
+def mapped_over_an_xcomarg() -> Any:
+    submit = Submitting(task_id="submit")
+    return MachFiveListSensor.partial(task_id="wait", start_from_trigger=True).expand(list_id=submit.output)
+
+
+def mapped_over_the_wish() -> Any:
+    return MachFiveListSensor.partial(task_id="wait", list_id=UNKNOWN_ID).expand(start_from_trigger=[True])
+
+
+def mapped_by_keywords() -> Any:
+    wishes = [{"list_id": UNKNOWN_ID, "start_from_trigger": True}]
+    return MachFiveListSensor.partial(task_id="wait").expand_kwargs(wishes)
+
+
+def mapped_by_default_args() -> Any:
+    defaults = {"start_from_trigger": True}
+    return MachFiveListSensor.partial(task_id="wait", default_args=defaults).expand(list_id=[UNKNOWN_ID])
+
+
+MAPPED = [mapped_plainly, mapped_over_an_xcomarg, mapped_over_the_wish, mapped_by_keywords, mapped_by_default_args]
+
+
+@pytest.mark.parametrize("make", MAPPED)
+def test_a_mapped_task_goes_by_way_of_a_worker(make: Callable[[], Any]):
+    """What the scheduler and the triggerer look at says no: both would take the class's arguments."""
+    with DAG("crm", schedule=None):
+        mapped = make()
+    assert not mapped.start_from_trigger
+    assert mapped.start_trigger_args is None
+    assert serialised(mapped.dag)["start_from_trigger"] in (None, False)
+    assert MachFiveListSensor.start_from_trigger is False
+    assert MachFiveListSensor.start_trigger_args is None
+
+
+@pytest.mark.parametrize("make", [mapped_plainly, mapped_over_the_wish])
+def test_a_mapped_task_says_so_in_its_log(make: Callable[[], Any], sandbox: Sandbox, connect: Connect, logs: Logs):
+    connect(sandbox)
+    list_id = bought(sandbox)
+    with DAG("crm", schedule=None):
+        mapped = make()
+    over_the_wish = make is mapped_over_the_wish
+    operator = mapped.unmap({"start_from_trigger": True} if over_the_wish else {"list_id": list_id})
+    operator.list_id = list_id
+    assert (operator.start_from_trigger, operator.deferrable) == (False, True)
+    operator.execute(task_context(operator))
+    assert WORKER_WARNING in logs.text
+
+
+def test_a_mapped_task_that_did_not_ask_says_nothing(sandbox: Sandbox, connect: Connect, logs: Logs):
+    connect(sandbox)
+    list_id = bought(sandbox)
+    with DAG("crm", schedule=None):
+        mapped = MachFiveListSensor.partial(task_id="wait", start_from_trigger=False).expand(list_id=[list_id])
+    operator = mapped.unmap({"list_id": list_id})
+    assert operator.deferrable is False
+    operator.execute(task_context(operator))
+    assert WORKER_WARNING not in logs.text
+
+
+def test_a_task_in_a_mapped_group_goes_by_way_of_a_worker(sandbox: Sandbox, connect: Connect, logs: Logs):
+    connect(sandbox)
+    made: list[MachFiveListSensor] = []
+
+    @task_group
+    def shard(list_id: Any) -> None:
+        made.append(sensor(list_id))
+
+    with DAG("crm", schedule=None):
+        shard.expand(list_id=[UNKNOWN_ID])
+    (operator,) = made
+    assert (operator.start_from_trigger, operator.start_trigger_args, operator.deferrable) == (False, None, True)
+    operator.list_id = bought(sandbox)
+    operator.execute(task_context(operator))
+    assert WORKER_WARNING in logs.text
+
+
+# --- the DAG as Airflow keeps it
+
+
+def serialised(dag: Any, task_id: str = "wait") -> dict[str, Any]:
+    """Return what Airflow keeps of a task."""
+    from airflow.serialization import serialized_objects
+
+    kept = getattr(serialized_objects, "DagSerialization", serialized_objects.SerializedDAG).to_dict(dag)
+    tasks = [each["__var"] for each in json.loads(json.dumps(kept))["dag"]["tasks"]]
+    (found,) = [each for each in tasks if each["task_id"] == task_id]
+    return {"start_from_trigger": None, **found}
+
+
+@only_where_it_can
+def test_parsing_again_makes_no_new_version_of_the_dag(monkeypatch: pytest.MonkeyPatch):
+    def parse() -> dict[str, Any]:
+        with DAG("crm", schedule=None) as dag:
+            sensor("{{ params.list_id }}", timeout=600)
+        return serialised(dag)
+
+    first, later = parse(), time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert parse() == first
+    assert first["start_from_trigger"] is True
+    assert first["start_trigger_args"]["timeout"] == 600 + DEFERRAL_MARGIN
+
+
+# --- the trigger, made as Airflow makes it
+
+
+def bought(sandbox: Sandbox) -> str:
+    with MachFiveHook() as hook:
+        return hook.generate_batch(sandbox.campaign_id, [Lead("a@example.com")]).list_id
+
+
+def triggered(operator: MachFiveListSensor, context: Any = None, began: float | None = None) -> Any:
+    """Take the way of a task through Airflow: serialised, made in the triggerer, rendered there.
+
+    :param began: epoch seconds at which the scheduler deferred the task, now if None
+    """
+    from airflow.serialization.decoders import smart_decode_trigger_kwargs
+
+    dag = operator.dag if operator.has_dag() else DAG("crm", schedule=None)
+    if not operator.has_dag():
+        dag.add_task(operator)
+    kept = serialised(dag, operator.task_id)["start_trigger_args"]
+    assert kept["trigger_cls"] == "machfive_provider.triggers.list_start.MachFiveListStartTrigger"
+    assert hasattr(operator, kept["next_method"])
+    trigger = MachFiveListStartTrigger(**smart_decode_trigger_kwargs(kept["trigger_kwargs"]))
+    limit = operator.execution_timeout.total_seconds() if operator.execution_timeout else kept["timeout"]
+    end = (time.time() if began is None else began) + min(limit, kept["timeout"])
+    trigger.timeout_after = datetime.fromtimestamp(end, UTC)
+    trigger.poll_interval = 0.01
+    trigger.task_instance = SimpleNamespace(task=operator, task_id=operator.task_id)
+    trigger.render_template_fields(context or {})
+    return trigger
+
+
+def ended(trigger: Any) -> Any:
+    """Run a trigger and return its one event."""
+    (event,) = asyncio.run(events_of(trigger))
+    return event
+
+
+def resume(operator: MachFiveListSensor, event: Any) -> None:
+    operator.resume(task_context(operator), json.loads(json.dumps(event.payload)))
+
+
+@only_where_it_can
+def test_a_success_needs_no_worker(sandbox: Sandbox, connect: Connect, logs: Logs):
+    connect(sandbox)
+    first, second = bought(sandbox), bought(sandbox)
+    operator = sensor([first, "{{ params.list_id }}"], machfive_conn_id="machfive_{{ params.team }}")
+    trigger = triggered(operator, {"params": {"list_id": second, "team": "default"}})
+    event = ended(trigger)
+    assert isinstance(event, TaskSuccessEvent)
+    assert trigger.list_ids == [first, second]
+    assert f"List {second} has completed" in logs.text
+    _, kwargs = trigger.serialize()
+    assert leaks([sandbox.api_key, "a@example.com"], json.dumps(kwargs)) == []
+
+
+@only_where_it_can
+def test_with_outlets_it_resumes_on_a_worker(sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    operator = sensor(bought(sandbox), outlets=[Asset("s3://bucket/emails")])
+    event = ended(triggered(operator))
+    assert not isinstance(event, TaskSuccessEvent)
+    resume(operator, event)
+
+
+@only_where_it_can
+def test_a_failed_list_is_raised_on_a_worker(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    list_id = bought(slow_sandbox)
+    slow_sandbox.fail(list_id)
+    operator = sensor(list_id)
+    with pytest.raises(errors.ListFailedError, match=list_id):
+        resume(operator, ended(triggered(operator)))
+
+
+@only_where_it_can
+@pytest.mark.parametrize(
+    ("list_id", "says"),
+    [
+        ("{{ run_id }}", "no UUID"),
+        ("{{ params.nothing }}", "empty"),
+        ([UNKNOWN_ID, "{{ params.nothing }}"], "empty"),
+        ("", "empty"),
+        ([], "one or several|id or several"),
+        ("{{ params.several }}", "text of a list"),
+    ],
+)
+def test_ids_that_are_none_fail_for_good(list_id: Any, says: str, sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    operator = sensor(list_id)
+    context = {"run_id": "manual__1", "params": {"several": [UNKNOWN_ID, OTHER_ID]}}
+    with pytest.raises(errors.ConfigurationError, match=says):
+        resume(operator, ended(triggered(operator, context)))
+    assert sandbox.requests_to("list") == []
+    skipping = sensor(list_id, soft_fail=True)
+    with pytest.raises(AirflowSkipException):
+        resume(skipping, ended(triggered(skipping, context)))
+
+
+@only_where_it_can
+def test_a_move_to_another_triggerer_does_not_set_the_clock_back(slow_sandbox: Sandbox, connect: Connect):
+    """The deferral's end is what the new triggerer is told, and it stays the same."""
+    connect(slow_sandbox)
+    operator = sensor(bought(slow_sandbox), timeout=600)
+    trigger = triggered(operator, began=time.time() - 900)
+    with pytest.raises(errors.SensorTimeoutError, match="15 min after the wait began"):
+        resume(operator, ended(trigger))
+    assert trigger.deadline - trigger.started_at == 600
+
+
+@only_where_it_can
+@pytest.mark.parametrize(("seconds", "wait"), [(200, 190), (60, 57), (7200, 600)])
+def test_the_nearer_execution_timeout_rules(seconds: int, wait: float, sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    began = time.time() - 10
+    operator = sensor(bought(sandbox), timeout=600, execution_timeout=timedelta(seconds=seconds))
+    trigger = triggered(operator, began=began)
+    ended(trigger)
+    assert trigger.started_at == pytest.approx(began, abs=0.01)
+    assert trigger.deadline == pytest.approx(began + wait, abs=0.01)
+
+
+@pytest.mark.parametrize("end", ["aware", "naive", None])
+def test_the_start_is_found_from_the_deferrals_end(end: str | None, sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    trigger = MachFiveListStartTrigger(bought(sandbox), "machfive_default", 1, 60, 360, ends_task=True)
+    now = datetime.now(UTC)
+    trigger.timeout_after = {"aware": now, "naive": now.replace(tzinfo=None), None: None}[end]
+    assert isinstance(ended(trigger), TaskSuccessEvent)
+    expected = now.timestamp() - 360 if end else time.time()
+    assert trigger.started_at == pytest.approx(expected, abs=10)
+    path, kwargs = trigger.serialize()
+    assert path == f"{type(trigger).__module__}.{type(trigger).__qualname__}"
+    assert MachFiveListStartTrigger(**json.loads(json.dumps(kwargs))).serialize() == (path, kwargs)
+
+
+@only_where_it_can
+def test_executed_all_the_same_it_waits_as_usual(sandbox: Sandbox, connect: Connect):
+    """dag.test() and `airflow tasks test` know no start in the triggerer."""
+    connect(sandbox)
+    operator = sensor(bought(sandbox))
+    assert operator.execute(task_context(operator)) is None
