@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from machfive_provider import errors
 from machfive_provider.triggerer.room_keeper import wait_for_room
 from machfive_provider.triggers import events
+from machfive_provider.triggers.base import PlainTrigger
 
 __all__ = ["MachFiveCapacityTrigger"]
 
 
-class MachFiveCapacityTrigger(BaseTrigger):
+class MachFiveCapacityTrigger(PlainTrigger):
     """Waits until this task may submit, in line with all that wait for the same workspace; sends GETs only.
 
     :param machfive_conn_id: the connection; only its id travels
@@ -47,22 +47,6 @@ class MachFiveCapacityTrigger(BaseTrigger):
         self.not_before = not_before
         self.try_number = try_number
         self.absent_since = absent_since
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what the trigger is made of again: plain values."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "machfive_conn_id": self.machfive_conn_id,
-                "asked_at": self.asked_at,
-                "deadline": self.deadline,
-                "poll_interval": self.poll_interval,
-                "limit": self.limit,
-                "not_before": self.not_before,
-                "try_number": self.try_number,
-                "absent_since": self.absent_since,
-            },
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: that the task may submit, or the error that it is to raise."""

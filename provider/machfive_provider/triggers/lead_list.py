@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from machfive_provider import errors
 from machfive_provider.api.models import LeadList
@@ -15,11 +14,12 @@ from machfive_provider.polling import Done, GiveUp, Progress, Wait, Watch, decid
 from machfive_provider.texts import duration
 from machfive_provider.triggerer.shared_poller import SharedPoller, shared_poller
 from machfive_provider.triggers import events
+from machfive_provider.triggers.base import PlainTrigger
 
 __all__ = ["MachFiveListTrigger"]
 
 
-class MachFiveListTrigger(BaseTrigger):
+class MachFiveListTrigger(PlainTrigger):
     """Waits until every list has completed or one has failed; sends GETs only.
 
     :param list_ids: the lists to wait for
@@ -52,22 +52,6 @@ class MachFiveListTrigger(BaseTrigger):
         self.submitted_at = submitted_at
         self.first_look_at = first_look_at
         self.ends_task = ends_task
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what the trigger is made of again: plain values, no key, no lead."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "list_ids": self.list_ids,
-                "machfive_conn_id": self.machfive_conn_id,
-                "poll_interval": self.poll_interval,
-                "started_at": self.started_at,
-                "deadline": self.deadline,
-                "submitted_at": self.submitted_at,
-                "first_look_at": self.first_look_at,
-                "ends_task": self.ends_task,
-            },
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: the lists that ended, or the error that the task is to raise."""

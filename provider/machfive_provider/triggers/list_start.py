@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
 
 from airflow.triggers.base import TriggerEvent
 
@@ -49,14 +48,6 @@ class MachFiveListStartTrigger(MachFiveListTrigger):
         self.list_id = list_id
         self.wait_seconds = wait_seconds
         self.deferral_seconds = deferral_seconds
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what the trigger is made of again."""
-        names = ("list_id", "machfive_conn_id", "poll_interval", "wait_seconds", "deferral_seconds", "ends_task")
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {name: getattr(self, name) for name in names},
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: success, the lists that ended, or the error that the task is to raise."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from machfive_provider import errors
 from machfive_provider.api import protocol
 from machfive_provider.polling import jittered
 from machfive_provider.triggerer.shared_reader import SharedReader, shared_reader
 from machfive_provider.triggers import events
+from machfive_provider.triggers.base import PlainTrigger
 
 __all__ = ["MachFiveSettlingTrigger"]
 
 
-class MachFiveSettlingTrigger(BaseTrigger):
+class MachFiveSettlingTrigger(PlainTrigger):
     """Waits until a list with a tag turns up or the settling time has passed; sends GETs only.
 
     Either way the task looks once more itself: what it does then is decided in one place.
@@ -56,23 +56,6 @@ class MachFiveSettlingTrigger(BaseTrigger):
         self.asked_at = asked_at
         self.try_number = try_number
         self.absent_since = absent_since
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what the trigger is made of again: plain values."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "machfive_conn_id": self.machfive_conn_id,
-                "campaign_id": self.campaign_id,
-                "tag": self.tag,
-                "since": self.since,
-                "until": self.until,
-                "poll_interval": self.poll_interval,
-                "asked_at": self.asked_at,
-                "try_number": self.try_number,
-                "absent_since": self.absent_since,
-            },
-        )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: time to look again and decide, or the error that the task is to raise."""
