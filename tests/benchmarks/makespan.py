@@ -22,7 +22,7 @@ from pathlib import Path
 
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.live_airflow import LiveAirflow
-from tests.benchmarks.import_cost import ROOT
+from tests.benchmarks.environment import ROOT, prepare
 
 PEER = "apache-airflow-providers-http"
 MARK = "MACHFIVE_IN_BENCH_ENVIRONMENT"
@@ -146,24 +146,13 @@ def main() -> int:
     options = parser.parse_args()
     if MARK not in os.environ:
         return subprocess.run(
-            [str(install()), "-m", "tests.benchmarks.makespan", *sys.argv[1:]],
+            [str(prepare()), "-m", "tests.benchmarks.makespan", *sys.argv[1:]],
             cwd=ROOT,
             env={**os.environ, MARK: "1"},
             check=False,
         ).returncode
     found, hand_over = measure(options)
     return 0 if report(found, hand_over, options) else 1
-
-
-def install() -> Path:
-    """Put the peer beside this checkout and the same Airflow; return the environment's interpreter."""
-    from tests.benchmarks.import_cost import install as install_environment
-
-    python = install_environment()
-    uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
-    pin = ["--exclude-newer", os.environ["EXCLUDE_NEWER"]] if os.environ.get("EXCLUDE_NEWER") else []
-    subprocess.run([*uv, *pin, f"apache-airflow=={version('apache-airflow')}", PEER], check=True)
-    return python
 
 
 if __name__ == "__main__":
