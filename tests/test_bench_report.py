@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.benchmarks import report
+from tests.benchmarks import environment, report
 from tests.benchmarks.callbacks import Callbacks, watched
 from tests.benchmarks.figures import Figure, Limit, Plot
 from tests.benchmarks.polling_server import Server, Workspace, foreign_id, list_id
@@ -118,6 +118,38 @@ def test_a_limit_without_its_peer_says_so():
 def test_numbers_are_shown_with_three_digits(value, shown):
     row = report.to_text(result(columns=("who", "n"), rows=(("a", value),)))
     assert f"| a | {shown} |" in row
+
+
+# --- the peers' environment
+
+
+def test_a_peer_that_cannot_be_installed_is_named_and_the_others_go_on(monkeypatch, tmp_path):
+    asked = []
+
+    def pip(python, wanted):
+        asked.append(wanted)
+        return "No solution found" if "apache-airflow-providers-http" in wanted else ""
+
+    monkeypatch.setattr(environment, "_pip", pip)
+    monkeypatch.setattr(environment, "FOLDER", tmp_path)
+    monkeypatch.setattr(environment, "STAMP", tmp_path / "stamp.json")
+    monkeypatch.setattr(environment.subprocess, "run", lambda *_, **__: None)
+    environment.prepare()
+    reason = "apache-airflow-providers-http could not be installed: No solution found"
+    assert environment.absent(["Airbyte", "HTTP"]) == (f"HTTP: {reason}",)
+    # All that could be installed is installed beside each other.
+    assert {*environment.PACKAGES.values()} - {*asked[-1]} == {"apache-airflow-providers-http"}
+
+
+def test_without_airflow_itself_there_is_nothing_to_measure(monkeypatch, tmp_path):
+    monkeypatch.setattr(environment, "_pip", lambda *_: "no network")
+    with pytest.raises(RuntimeError, match="no network"):
+        environment._install(tmp_path)
+
+
+def test_why_a_peer_is_absent_names_no_place_of_this_machine_or_the_index():
+    said = "error: Failed to fetch: `https://index.example/simple/x/` to /home/me/.cache (see http://a.b): timed out"
+    assert environment._reason(said) == "error: Failed to fetch: to (see timed out"
 
 
 # --- the server that is polled

@@ -51,6 +51,8 @@ def write_page() -> list[report.Kept]:
     found = {each.figure.name for each in results}
     if drawn := plots.can_draw():
         plots.draw_all([each.figure for each in results], PAGE.with_suffix(""))
+    else:
+        print(f"No plots: {', '.join(environment.absent(['matplotlib'])) or 'matplotlib is not there'}")
     missing = [name for name in BENCHMARKS if name not in found]
     PAGE.write_text(report.to_markdown(results, missing, plotted=drawn))
     return results

@@ -52,6 +52,7 @@ def prepare() -> Path:
     kept = _stamp()
     if python.exists() and kept.get("ingredients") == ingredients and not kept.get("absent"):
         return python
+    print("installing the peers into an environment of the benchmarks' own", flush=True)
     subprocess.run([*_uv("venv"), "--allow-existing", "--python", sys.executable, str(FOLDER)], check=True)
     reasons = _install(python)
     STAMP.write_text(json.dumps({"ingredients": ingredients, "absent": reasons}, indent=1))
@@ -95,8 +96,11 @@ def _pip(python: Path, wanted: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return ""
-    words = " ".join(_WHERE.sub("", done.stderr).split())
-    return words[:200] or f"exit status {done.returncode}"
+    return _reason(done.stderr) or f"exit status {done.returncode}"
+
+
+def _reason(said: str) -> str:
+    return " ".join(_WHERE.sub("", said).split())[:200]
 
 
 def _uv(*command: str) -> list[str]:
