@@ -1,7 +1,7 @@
 """Waiters of one provider on one event loop, in a process of their own: what they cost and when they notice the end.
 
 Everything here happens in this order: one waiter first, so that all code is loaded; the others, traced for the memory
-they hold; a round at full speed; the count; a few of them completed at random moments; all cancelled.
+they hold; a round at full speed; the count; the lag; some of them completed at random moments; all cancelled.
 """
 
 from __future__ import annotations
@@ -9,23 +9,21 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
 import random
-import subprocess
 import sys
 import time
 import tracemalloc
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tests.benchmarks.environment import ROOT
-from tests.benchmarks.peers import SUBJECTS, Subject
-from tests.benchmarks.polling_server import ServerProcess, ask
+from tests.benchmarks.peers import SUBJECTS
+from tests.benchmarks.polling_server import ask
+from tests.benchmarks.waiters import Waiters, answer, in_fresh_process
 
-__all__ = ["NEVER", "Counted", "Task", "count"]
+__all__ = ["NEVER", "TOLD", "Counted", "Task", "count"]
 
 TICK = 0.05
-NOTICED = 5  # of the waiters, how many are completed
+TOLD = 20  # of the waiters, how many are completed
 NEVER = 3.0  # intervals after which a completion counts as not noticed
 
 
@@ -37,7 +35,7 @@ class Task:
     waiters: int
     foreign: int = 0
     interval: float = 10.0
-    counted: float = 30.0
+    counted: float = 60.0
 
 
 @dataclass
@@ -64,52 +62,9 @@ class Counted:
 
 def count(task: Task) -> Counted:
     """Measure in a fresh process beside a fresh server; raises ``RuntimeError`` with the reason if that broke."""
-    subject = SUBJECTS[task.subject]
-    with ServerProcess(task.waiters, task.foreign) as server:
-        command = [sys.executable, "-m", "tests.benchmarks.polling_waiters", json.dumps(asdict(task)), str(server.port)]
-        env = {**os.environ, **subject.environment(server.port)}
-        limit = 12 * task.interval + task.counted + 120
-        done = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, timeout=limit, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{task.subject} with {task.waiters:,} waiters broke: {done.stdout.strip()[-200:]}")
-    return Counted(**json.loads(done.stdout.splitlines()[-1]))
-
-
-class Waiters:
-    """The waiters, and when each had its event."""
-
-    def __init__(self, subject: Subject, interval: float) -> None:
-        self.subject, self.interval = subject, interval
-        self.tasks: dict[str, asyncio.Task[None]] = {}
-        self.ended: dict[str, float] = {}
-
-    def add(self, numbers: range) -> None:
-        """Start waiters as the triggerer does: from the class and plain arguments, a task each."""
-        for number in numbers:
-            key = self.subject.key(number)
-            made = self.subject.trigger(key, self.interval)
-            # Through JSON, as from the database: no argument is shared between two of them.
-            trigger = type(made)(**json.loads(json.dumps(made.serialize()[1])))
-            self.tasks[key] = asyncio.create_task(self._run(key, trigger))
-
-    async def _run(self, key: str, trigger: Any) -> None:
-        async for event in trigger.run():
-            said = event.payload
-            if isinstance(said, dict) and said.get("status") not in ("success", "ended"):
-                raise RuntimeError(f"a waiter gave up: {said}")
-            self.ended[key] = time.monotonic()
-
-    def check(self) -> None:
-        """Raise what a waiter raised: a figure with dead waiters in it would flatter."""
-        for key, task in self.tasks.items():
-            if task.done() and (task.exception() or key not in self.ended):
-                raise task.exception() or RuntimeError(f"the waiter for {key} ended without an event")
-
-    async def cancel(self) -> None:
-        """End them all."""
-        for task in self.tasks.values():
-            task.cancel()
-        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+    limit = 15 * task.interval + task.counted + 120
+    found = in_fresh_process("polling_waiters", task.subject, asdict(task), task.waiters, task.foreign, limit)
+    return Counted(**found)
 
 
 class Ticker:
@@ -117,24 +72,21 @@ class Ticker:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.reset()
-        self._tick()
+        self._worst, self._last = 0.0, self._loop.time()
+        self._next = self._loop.call_later(TICK, self._tick)
 
-    def reset(self) -> None:
-        """Forget the worst."""
-        self.worst, self._last = 0.0, self._loop.time()
-
-    def look(self) -> float:
-        """Return the worst, the tick that is due included."""
-        return max(self.worst, self._loop.time() - self._last - TICK)
+    def stop(self) -> float:
+        """End it; return the worst in seconds, the tick that is due included."""
+        self._next.cancel()
+        return max(self._worst, self._loop.time() - self._last - TICK)
 
     def _tick(self) -> None:
         now = self._loop.time()
-        self.worst, self._last = max(self.worst, now - self._last - TICK), now
-        self._loop.call_later(TICK, self._tick)
+        self._worst, self._last = max(self._worst, now - self._last - TICK), now
+        self._next = self._loop.call_later(TICK, self._tick)
 
 
-async def measure(task: Task, port: int) -> Counted:
+async def measure(task: Task, port: int) -> dict[str, Any]:
     """Do all of it; the module's docstring says in which order."""
     waiters, found = Waiters(SUBJECTS[task.subject], task.interval), Counted()
     waiters.add(range(1))
@@ -150,7 +102,7 @@ async def measure(task: Task, port: int) -> Counted:
         raise RuntimeError(f"{len(waiters.ended)} waiters ended while all was running")
     found.noticed = await completions(task, port, waiters)
     await waiters.cancel()
-    return found
+    return asdict(found)
 
 
 async def memory(task: Task, waiters: Waiters) -> float:
@@ -167,25 +119,26 @@ async def memory(task: Task, waiters: Waiters) -> float:
 
 
 async def load(task: Task, port: int, found: Counted) -> None:
-    """Count requests, CPU and lag for a while in which nothing ends."""
-    ticker = Ticker()
+    """Count requests and CPU for a while in which nothing ends, then for how long the loop is held."""
     began = (await ask(port, "/control/count"))["now"]
     cpu = time.process_time()
-    ticker.reset()
     await asyncio.sleep(began + task.counted - time.monotonic())
-    found.lag = ticker.look()
     found.cpu = time.process_time() - cpu
     told = await ask(port, f"/control/count?since={began}")
     found.polls_due = task.waiters * (told["now"] - began) / task.interval
     found.requests = told["requests"]
     if found.requests > 1:
         found.per_interval = (found.requests - 1) / ((told["last"][0] - told["first"][0]) / task.interval)
+    # Apart, because the ticks cost more CPU than waiters that are polled for together.
+    ticker = Ticker()
+    await asyncio.sleep(2 * task.interval)
+    found.lag = ticker.stop()
 
 
 async def completions(task: Task, port: int, waiters: Waiters) -> list[float]:
     """Complete a few at random moments; return after how many intervals each had its event, NEVER at most."""
     chance = random.Random(task.waiters)
-    keys = chance.sample(sorted(waiters.tasks), min(NOTICED, task.waiters))
+    keys = chance.sample(sorted(waiters.tasks), min(TOLD, task.waiters))
 
     async def complete(key: str, moment: float) -> float:
         await asyncio.sleep(moment)
@@ -198,11 +151,4 @@ async def completions(task: Task, port: int, waiters: Waiters) -> list[float]:
 
 
 if __name__ == "__main__":
-    status = 0
-    try:
-        print(json.dumps(asdict(asyncio.run(measure(Task(**json.loads(sys.argv[1])), int(sys.argv[2]))))), flush=True)
-    except Exception as error:  # noqa: BLE001 - the reason is for whoever started this
-        print(f"{type(error).__name__}: {error}", flush=True)
-        status = 1
-    # Threads that a provider has left in a request would keep the process.
-    os._exit(status)
+    answer(measure(Task(**json.loads(sys.argv[1])), int(sys.argv[2])))
