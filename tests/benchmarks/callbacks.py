@@ -52,7 +52,7 @@ def watched(package: str, tasks_of: str, into: Callable[[], Callbacks]) -> Itera
 
     A callback is the package's if its function, or the coroutine of the task it steps, is written there; so is every
     step of a task whose coroutine is called ``tasks_of``: the harness's, around a trigger's ``run``. Full collections
-    are timed by themselves: what they cost is set by all that Airflow has loaded, and whose callback they fall into
+    are timed by themselves: what they cost is set by all objects of the process, and whose callback they fall into
     is luck.
 
     :param into: returns the phase that a callback counts for

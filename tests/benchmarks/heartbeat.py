@@ -26,7 +26,7 @@ HOW = f"""\
 pass, {OURS.ending} lists complete at once, the API answers 500 for a round, all are cancelled. Every callback of the
 loop is timed by the CPU its thread uses. Counted are those of the provider: functions and coroutines of its package,
 and every step of the tasks that run its triggers. Full garbage collections are not in a callback's time (last column):
-what they cost is set by all that Airflow has loaded, and whose callback they fall into is luck. {PEER.subject}'s
+what they cost is set by all objects of the process, and whose callback they fall into is luck. {PEER.subject}'s
 triggers end with the first answer 500, so there is less to do for them in the fourth phase."""
 
 

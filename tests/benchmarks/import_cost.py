@@ -132,7 +132,15 @@ def figure(taken: dict[str, list[float]], runs: int, absent: tuple[str, ...]) ->
             Limit(f"imports, of {PEER}'s", medians[OURS] / peer, LIMIT),
             Limit(f"all operators and the sensor used, of {PEER}'s", medians[OURS_USED] / peer_used, LIMIT),
         ),
-        plots=(Plot("CPU of importing it in a DAG file", "ms", medians, None if math.isnan(peer) else LIMIT * peer),),
+        plots=(
+            Plot(
+                title="CPU of importing it in a DAG file",
+                unit="ms",
+                bars=medians,
+                limit=None if math.isnan(peer) else LIMIT * peer,
+                log=True,
+            ),
+        ),
         absent=absent,
     )
 

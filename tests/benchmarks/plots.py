@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tests.benchmarks.figures import Figure, Plot
-from tests.benchmarks.report import plot_file
+from tests.benchmarks.report import plot_file, shown
 
 __all__ = ["can_draw", "draw_all"]
 
@@ -38,13 +38,23 @@ def _draw(plot: Plot, file: Path) -> None:
     labels, values = list(plot.bars), list(plot.bars.values())
     canvas, axes = plt.subplots(figsize=(7.5, 0.9 + 0.42 * len(labels)), layout="constrained")
     bars = axes.barh(labels, values, color=[OURS if each.startswith("MachFive") else PEERS for each in labels])
-    axes.bar_label(bars, labels=[f"{each:.3g}" for each in values], padding=4, fontsize=9)
+    axes.bar_label(bars, labels=[shown(float(each)) for each in values], padding=4, fontsize=9)
     axes.invert_yaxis()
     if plot.log:
         axes.set_xscale("log")
     if plot.limit is not None:
         axes.axvline(plot.limit, color=LINE, linestyle="--", linewidth=1.2)
-        axes.text(plot.limit, -0.62, f"limit {plot.limit:.3g}", color=LINE, fontsize=8, ha="center")
+        text = f"limit for MachFive: {shown(float(plot.limit))}"
+        axes.text(
+            plot.limit,
+            1.0,
+            text,
+            transform=axes.get_xaxis_transform(),
+            color=LINE,
+            fontsize=8,
+            ha="center",
+            va="bottom",
+        )
     axes.margins(x=0.14)
     axes.set_xlabel(plot.unit)
     axes.set_title(plot.title, fontsize=11, pad=14)

@@ -12,7 +12,7 @@ from typing import Any
 from tests.benchmarks.environment import ROOT
 from tests.benchmarks.figures import Figure, Limit, Plot
 
-__all__ = ["Kept", "from_json", "keep", "kept", "plot_file", "to_json", "to_markdown", "to_text"]
+__all__ = ["Kept", "from_json", "keep", "kept", "plot_file", "shown", "to_json", "to_markdown", "to_text"]
 
 KEPT = ROOT / ".bench"
 
@@ -126,8 +126,8 @@ def _kept_of(limits: Sequence[Limit]) -> str:
 
 def _limit_row(limit: Limit) -> tuple[str, str, str, str]:
     unit = f" {limit.unit}" if limit.unit else ""
-    measured = "not measured" if math.isnan(limit.measured) else f"{_cell(limit.measured)}{unit}"
-    allowed = f"{'≤' if limit.at_most else '≥'} {_cell(limit.limit)}{unit}"
+    measured = "not measured" if math.isnan(limit.measured) else f"{shown(limit.measured)}{unit}"
+    allowed = f"{'≤' if limit.at_most else '≥'} {shown(limit.limit)}{unit}"
     return limit.claim, measured, allowed, "holds" if limit.holds else "**MISSED**"
 
 
@@ -135,11 +135,11 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str | float]]) -> str:
     rows = [list(each) for each in rows]
     numeric = [bool(rows) and all(isinstance(row[n], int | float) for row in rows) for n in range(len(header))]
     lines = [list(header), ["---:" if each else "---" for each in numeric]]
-    lines += [[_cell(cell) for cell in row] for row in rows]
+    lines += [[shown(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _cell(value: str | float) -> str:
+def shown(value: str | float) -> str:
     """Return a number with three significant digits, or all digits before the point where there are more."""
     if isinstance(value, str):
         return value.replace("|", "\\|")
