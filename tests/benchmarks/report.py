@@ -12,7 +12,7 @@ from typing import Any
 from tests.benchmarks.environment import ROOT
 from tests.benchmarks.figures import Figure, Limit, Plot
 
-__all__ = ["Kept", "from_json", "keep", "kept", "plot_file", "shown", "to_json", "to_markdown", "to_text"]
+__all__ = ["Kept", "from_json", "keep", "kept", "plot_file", "shown", "taken_at", "to_json", "to_markdown", "to_text"]
 
 KEPT = ROOT / ".bench"
 
@@ -69,6 +69,12 @@ def kept(names: Iterable[str], folder: Path = KEPT) -> list[Kept]:
     """Return what is kept of these benchmarks, in their order."""
     files = [folder / f"{name}.json" for name in names]
     return [from_json(each.read_text()) for each in files if each.exists()]
+
+
+def taken_at(name: str, folder: Path = KEPT) -> int:
+    """Return when the kept result of a benchmark was written, 0 if there is none; for telling one from the next."""
+    file = folder / f"{name}.json"
+    return file.stat().st_mtime_ns if file.exists() else 0
 
 
 # --- the page
