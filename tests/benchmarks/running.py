@@ -1,4 +1,7 @@
-"""Run one benchmark: in its environment, its result kept, its table printed."""
+"""Run one benchmark: in its environment, its result kept, its table printed.
+
+``python -m tests.benchmarks.running NAME`` is what ``python -m tests.benchmarks`` does for each.
+"""
 
 from __future__ import annotations
 
@@ -44,3 +47,7 @@ def run(name: str, **options: Any) -> int:
 def machine() -> str:
     """Return what of this machine matters to the figures, and nothing that names it."""
     return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1]) if environment.inside() else environment.enter("tests.benchmarks.running"))
