@@ -54,9 +54,8 @@ format: $(VENV)/.installed ## Write the code the way lint wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed ## Measure import cost and makespan beside other providers; 25 minutes
-	AIRFLOW_HOME=$(TEST_HOME) EXCLUDE_NEWER=$(AIRFLOW_DATE) $(BIN)/python -m tests.benchmarks.import_cost
-	EXCLUDE_NEWER=$(AIRFLOW_DATE) $(BIN)/python -m tests.benchmarks.makespan
+bench: $(VENV)/.installed ## Measure everything beside its peers and write docs/performance.md; 45 minutes (ONLY=heartbeat: 4)
+	EXCLUDE_NEWER=$(AIRFLOW_DATE) $(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
 
 test-matrix: $(MATRIX)/$(OLDEST_AIRFLOW)/.installed $(MATRIX)/$(AIRFLOW)/.installed ## Run all tests with the oldest and the newest Airflow
 	@set -e; for version in $(OLDEST_AIRFLOW) $(AIRFLOW); do \
@@ -65,7 +64,7 @@ test-matrix: $(MATRIX)/$(OLDEST_AIRFLOW)/.installed $(MATRIX)/$(AIRFLOW)/.instal
 	done
 
 clean: ## Remove all that the targets above made
-	rm -rf $(VENV) $(MATRIX) .run .airflow .airflow-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage dist build
+	rm -rf $(VENV) $(VENV)-bench $(MATRIX) .bench .run .airflow .airflow-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage dist build
 	find provider scripts tests example_dags -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: made once, and again when what they are made of changes

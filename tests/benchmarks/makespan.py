@@ -1,38 +1,68 @@
-"""How close to ideal many batches go through a workspace that takes few at a time, beside the HTTP provider.
+"""How close to ideal many batches go through a workspace that takes few at a time.
 
-One Airflow does the same work in turn: bare deferrable tasks (what Airflow's own hand-over costs here), this
-provider without and with ``max_concurrent_batches``, and a DAG of HttpOperator and deferrable HttpSensor.
-The makespan is taken from the server's books: from the first accepted batch to the end of the last one.
+One Airflow does the work: bare deferrable tasks first (what Airflow's own hand-over costs here), then this provider
+with ``max_concurrent_batches``; by option also without it, and a DAG of HttpOperator and deferrable HttpSensor. The
+makespan is taken from the server's books: from the first accepted batch to the end of the last one.
 
-Usage: ``python -m tests.benchmarks.makespan [--batches 18] [--places 3] [--seconds 30] [--without-peer]``
+``python -m tests.benchmarks.makespan`` takes a quarter of an hour; with ``--batches 18 --places 3 --ways
+plain,hinted,http`` it takes as long and compares.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.live_airflow import LiveAirflow
-from tests.benchmarks.import_cost import ROOT
+from tests.benchmarks import environment
+from tests.benchmarks.figures import Figure, Limit, Plot
+from tests.benchmarks.running import run
 
-PEER = "apache-airflow-providers-http"
-MARK = "MACHFIVE_IN_BENCH_ENVIRONMENT"
-WAYS = ("plain", "hinted", "http")
+__all__ = ["measure"]
+
+WAYS = {"plain": "MachFive", "hinted": "MachFive, hint", "http": "HttpOperator and HttpSensor"}
 LIMIT = 1.15
-POSTS = {"plain": 40, "hinted": 22}
-TIMEOUT = 1200.0
+POSTS = {"plain": 2.25, "hinted": 1.1}  # a batch, refused ones included
+HAND_OVERS_EACH = 5
+
+HOW = """\
+{batches} mapped tasks of one DAG, each a batch that takes {seconds:g} s, in a workspace that takes {places} at a time,
+in a real Airflow against the sandbox. "Hint" means that the connection's `max_concurrent_batches` says {places}. The
+ideal is {waves} times {seconds:g} s. No provider can reach it, because a worker has to be started between the end of
+one batch and the next: what can be reached, {reachable:.0f} s, has {gaps} times the bare hand-over in it (from a
+trigger's moment to a task on a worker: {hand_over:.2f} s on average with {places} at once, measured just before in the
+same Airflow)."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class Work:
+    """What is to be done, and how."""
+
+    batches: int = 200
+    places: int = 10
+    seconds: float = 30.0
+    ways: tuple[str, ...] = ("hinted",)
+    parallelism: int = 8
+
+    @property
+    def waves(self) -> int:
+        """How many times the workspace is filled."""
+        return -(-self.batches // self.places)
+
+    @property
+    def ideal(self) -> float:
+        """Seconds in which a client without any delay would be through."""
+        return self.waves * self.seconds
+
+
+@dataclass(frozen=True)
 class Measured:
     """One way to do the work. Seconds; ``posts`` counts refused ones too."""
 
@@ -42,44 +72,63 @@ class Measured:
     state: str
 
 
-def measure(options: argparse.Namespace) -> tuple[dict[str, Measured], float]:
-    """Run everything in one Airflow; return what each way took, and the mean bare hand-over in seconds."""
-    ways = [way for way in WAYS if way != "http" or not options.without_peer]
+def measure(**options: object) -> Figure:
+    """Run everything in one Airflow."""
+    work = Work(**options)
+    absent = environment.absent(["HTTP"]) if "http" in work.ways else ()
+    ways = [each for each in work.ways if each != "http" or not absent]
+    found, hand_over = run_all(work, ways)
+    for way, each in found.items():
+        if each.state != "success" and way in POSTS:
+            raise RuntimeError(f"the DAG of {WAYS[way]!r} ended as {each.state}")
+    return figure(work, found, hand_over, absent)
+
+
+def run_all(work: Work, ways: Sequence[str]) -> tuple[dict[str, Measured], float]:
+    """Return what each way took, and the mean bare hand-over in seconds."""
     settings = SandboxSettings(
         workspaces=len(WAYS),
-        credits=10_000,
-        concurrency=options.places,
+        credits=100_000,
+        concurrency=work.places,
         pending_seconds=0,
-        processing_seconds=options.seconds,
+        processing_seconds=work.seconds,
         access_log=False,
     )
     with tempfile.TemporaryDirectory(prefix="machfive-bench-") as folder, Sandbox(settings) as sandbox:
         hand_overs = Path(folder) / "hand_overs"
         shared = {
-            "batches": options.batches,
-            "places": options.places,
-            "batch_seconds": options.seconds,
+            "ways": ways,
+            "batches": work.batches,
+            "places": work.places,
+            "batch_seconds": work.seconds,
             "hand_overs": str(hand_overs),
-            "hand_overs_each": 5,
+            "hand_overs_each": HAND_OVERS_EACH,
             "campaigns": {way: sandbox.workspaces[i].campaigns[0].id for i, way in enumerate(WAYS)},
         }
-        env = {"MACHFIVE_BENCH": json.dumps(shared), "PYTHONPATH": str(ROOT), **connections(sandbox, options.places)}
-        dags = [f"bench_{way}" for way in ways] + ["bench_hand_over"]
+        root = environment.ROOT
+        env = {"MACHFIVE_BENCH": json.dumps(shared), "PYTHONPATH": str(root), **connections(sandbox, work.places)}
+        dags = ["bench_hand_over", *(f"bench_{way}" for way in ways)]
         with LiveAirflow(
-            Path(folder) / "airflow", ROOT / "tests/benchmarks/dags", wanted=dags, parallelism=6, env=env
+            Path(folder) / "airflow",
+            root / "tests/benchmarks/dags",
+            wanted=dags,
+            parallelism=work.parallelism,
+            env=env,
         ) as airflow:
-            wait_for(airflow, "bench_hand_over")
+            wait_for(airflow, "bench_hand_over", 300)
+            hand_over = statistics.mean(map(float, hand_overs.read_text().split()))
+            print(f"bare hand-over: {hand_over:.2f} s", flush=True)
             found = {}
-            for number, way in enumerate(ways):
-                state = wait_for(airflow, f"bench_{way}")
-                found[way] = books(sandbox, number, state, options.seconds)
+            for way in ways:
+                state = wait_for(airflow, f"bench_{way}", 600 + 3 * work.ideal)
+                found[way] = books(sandbox, list(WAYS).index(way), state, work.seconds)
                 print(f"{way}: {found[way]}", flush=True)
-        return found, statistics.mean(map(float, hand_overs.read_text().split()))
+    return found, hand_over
 
 
-def wait_for(airflow: LiveAirflow, dag_id: str) -> str:
+def wait_for(airflow: LiveAirflow, dag_id: str, timeout: float) -> str:
     """Run a DAG to its end and return its state."""
-    return airflow.wait(dag_id, airflow.trigger(dag_id), TIMEOUT).state
+    return airflow.wait(dag_id, airflow.trigger(dag_id), timeout).state
 
 
 def connections(sandbox: Sandbox, places: int) -> dict[str, str]:
@@ -110,61 +159,48 @@ def books(sandbox: Sandbox, number: int, state: str, seconds: float) -> Measured
     return Measured(max(starts) + seconds - min(starts), posts, gets, state)
 
 
-def report(found: dict[str, Measured], hand_over: float, options: argparse.Namespace) -> bool:
-    """Print the table; return whether every limit holds."""
-    waves = -(-options.batches // options.places)
-    ideal = waves * options.seconds
-    reachable = ideal + (waves - 1) * hand_over
-    print(
-        f"\n{options.batches} batches of {options.seconds:g} s, {options.places} at a time: ideal {ideal:g} s; bare "
-        f"hand-over {hand_over:.2f} s, {waves - 1} of them: reachable {reachable:.1f} s; "
-        f"Airflow {version('apache-airflow')}, HTTP provider {version(PEER) if 'http' in found else 'absent'}"
-    )
-    print(f"{'':24}{'makespan':>10}{'of ideal':>10}{'of reachable':>14}{'POSTs':>7}{'limits':>16}")
-    names = {"plain": "MachFive", "hinted": "MachFive, hint", "http": "HttpOperator + Sensor"}
-    good = True
-    for way, each in found.items():
-        ratio = each.makespan / reachable
-        limits = f"<= {LIMIT}, {POSTS[way]}" if way in POSTS else ""
-        holds = each.state == "success" and (way not in POSTS or (ratio <= LIMIT and each.posts <= POSTS[way]))
-        good = good and (holds or way not in POSTS)
-        verdict = "" if holds else f"  {each.state}, MISSED" if way in POSTS else f"  {each.state}"
-        ideal_ratio = each.makespan / ideal
-        print(
-            f"{names[way]:24}{each.makespan:9.1f}s{ideal_ratio:10.2f}{ratio:14.2f}{each.posts:7}{limits:>16}{verdict}"
+def figure(work: Work, found: dict[str, Measured], hand_over: float, absent: tuple[str, ...]) -> Figure:
+    """Return the makespans beside what can be reached."""
+    gaps = work.waves - 1
+    reachable = work.ideal + gaps * hand_over
+    rows = [
+        (WAYS[way], each.makespan, each.makespan / work.ideal, each.makespan / reachable, each.posts / work.batches)
+        for way, each in found.items()
+    ]
+    limits = [
+        limit
+        for way, each in found.items()
+        if way in POSTS
+        for limit in (
+            Limit(f"{WAYS[way]}: makespan, of what can be reached", each.makespan / reachable, LIMIT),
+            Limit(f"{WAYS[way]}: POST attempts a batch", each.posts / work.batches, POSTS[way]),
         )
-    return good
+    ]
+    bars = {"ideal": work.ideal, "can be reached": reachable, **{WAYS[way]: it.makespan for way, it in found.items()}}
+    return Figure(
+        name="makespan",
+        title="Many batches through a small workspace",
+        how=HOW.format(**vars(work), waves=work.waves, gaps=gaps, hand_over=hand_over, reachable=reachable),
+        columns=("who", "makespan, s", "of the ideal", "of what can be reached", "POST attempts a batch"),
+        rows=tuple(rows),
+        limits=tuple(limits),
+        plots=(Plot(f"Makespan of {work.batches} batches", "seconds", bars, LIMIT * reachable),),
+        absent=absent,
+    )
 
 
 def main() -> int:
-    """Run in the benchmarks' environment, where the peer is; return the exit status."""
+    """Run with the options of the command line, as kept results are taken if there are none."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batches", type=int, default=18)
-    parser.add_argument("--places", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--without-peer", action="store_true", help="leave the HTTP provider's DAG out")
-    options = parser.parse_args()
-    if MARK not in os.environ:
-        return subprocess.run(
-            [str(install()), "-m", "tests.benchmarks.makespan", *sys.argv[1:]],
-            cwd=ROOT,
-            env={**os.environ, MARK: "1"},
-            check=False,
-        ).returncode
-    found, hand_over = measure(options)
-    return 0 if report(found, hand_over, options) else 1
-
-
-def install() -> Path:
-    """Put the peer beside this checkout and the same Airflow; return the environment's interpreter."""
-    from tests.benchmarks.import_cost import install as install_environment
-
-    python = install_environment()
-    uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python)]
-    pin = ["--exclude-newer", os.environ["EXCLUDE_NEWER"]] if os.environ.get("EXCLUDE_NEWER") else []
-    subprocess.run([*uv, *pin, f"apache-airflow=={version('apache-airflow')}", PEER], check=True)
-    return python
+    usual = Work()
+    parser.add_argument("--batches", type=int)
+    parser.add_argument("--places", type=int)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--parallelism", type=int, help=f"tasks on workers at a time; {usual.parallelism}")
+    parser.add_argument("--ways", type=lambda text: tuple(text.split(",")), help=f"some of {','.join(WAYS)}")
+    options = vars(parser.parse_args())
+    return run("makespan", **{name: value for name, value in options.items() if value is not None})
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())
