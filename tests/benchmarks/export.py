@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.environment import ROOT
 from tests.benchmarks.export_client import WARM_UP
 from tests.benchmarks.export_server import EMAILS_PER_LEAD, list_id, make_exports
 from tests.benchmarks.figures import Figure, Limit, Plot
-from tests.benchmarks.import_cost import ROOT
+from tests.benchmarks.running import run
 
 FORMATS = ("csv", "json", "jsonl")
 SIZES = SMALL, LARGE = 20_000, 200_000
@@ -230,18 +231,5 @@ def label(form: str, leads: int) -> str:
     return f"{form}, {leads:,} leads"
 
 
-def main() -> int:
-    """Print the table and the limits; 1 if one is missed."""
-    figure = measure()
-    print(f"\n{figure.title}\n\n{figure.how}\n")
-    for cells in (figure.columns, ["---"] * len(figure.columns), *figure.rows):
-        print("| " + " | ".join(map(str, cells)) + " |")
-    print()
-    for limit in figure.limits:
-        sign, verdict = "<=" if limit.at_most else ">=", "" if limit.holds else "  MISSED"
-        print(f"{limit.claim}: {limit.measured:.2f} {sign} {limit.limit:g} {limit.unit}{verdict}")
-    return 0 if figure.holds else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run("export"))

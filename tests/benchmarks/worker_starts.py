@@ -9,6 +9,7 @@ import argparse
 import json
 import re
 import sqlite3
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -26,8 +27,8 @@ from machfive_provider.api.settings import ClientSettings
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.live_airflow import LiveAirflow
 from tests.benchmarks.figures import Figure, Limit, Plot
+from tests.benchmarks.running import run
 
-ROOT = Path(__file__).resolve().parents[2]
 WAYS = {
     "usual": "a task that defers and resumes",
     "deferrable": "MachFiveListSensor, deferrable, mapped",
@@ -161,23 +162,13 @@ def figure(counted: dict[str, Counted], lists: int, others: int) -> Figure:
 
 
 def main() -> int:
-    """Print the table and the limits; 1 if one was missed."""
+    """Run with the options of the command line, as kept results are taken if there are none."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lists", type=int, default=200)
-    parser.add_argument("--others", type=int, default=20)
-    options = parser.parse_args()
-    began = time.monotonic()
-    result = measure(options.lists, options.others)
-    print(f"\n{result.title}\n{result.how}\n")
-    for row in (result.columns, *result.rows):
-        print(f"{row[0]:40}" + "".join(f"{each:>20}" for each in row[1:]))
-    print()
-    for limit in result.limits:
-        sign = "<=" if limit.at_most else ">="
-        print(f"{'kept  ' if limit.holds else 'MISSED'} {limit.claim}: {limit.measured:g} {sign} {limit.limit:g}")
-    print(f"\n{time.monotonic() - began:.0f} s")
-    return 0 if result.holds else 1
+    parser.add_argument("--lists", type=int, help="mapped lists; 200")
+    parser.add_argument("--others", type=int, help="tasks of each other kind; 20")
+    options = vars(parser.parse_args())
+    return run("worker_starts", **{name: value for name, value in options.items() if value is not None})
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -192,6 +192,21 @@ async def test_nobody_wakes_for_what_is_no_news(busy_sandbox: Sandbox):
         assert (await quiet).seen.processing_status == "pending"
 
 
+async def test_triggers_wake_for_news_only(busy_sandbox: Sandbox):
+    (list_id,) = bought(busy_sandbox, 1)
+    began = time.time()
+    (waiting,) = start(waiting_for(list_id, started_at=began, deadline=began + 7200))
+    await requests(busy_sandbox, "list", 5)
+    (wish,) = one_poller()._wishes._by_list[list_id]
+    await requests(busy_sandbox, "list", 5)
+    assert one_poller()._wishes._by_list[list_id] == [wish]  # it still waits for the same
+    assert wish.known == "processing"
+    ahead = asyncio.get_running_loop().time() - time.time()
+    assert wish.quiet_until == pytest.approx(began + 300 + ahead, abs=1)  # then it says that it still waits
+    assert wish.deadline == pytest.approx(began + 7200 + ahead, abs=1)
+    await stop([waiting])
+
+
 @pytest.mark.parametrize("whose", ["ours", "the pages'"])
 async def test_ids_are_compared_whatever_their_case(whose: str, busy_sandbox: Sandbox):
     lists = bought(busy_sandbox, 5)
