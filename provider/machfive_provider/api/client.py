@@ -11,7 +11,9 @@ import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -26,7 +28,7 @@ from machfive_provider.api.settings import ClientSettings
 from machfive_provider.api.wire import Call, Request, Response
 from machfive_provider.texts import one_line
 
-__all__ = ["AsyncMachFiveClient", "MachFiveClient"]
+__all__ = ["AsyncMachFiveClient", "MachFiveClient", "preload"]
 
 T = TypeVar("T")
 
@@ -196,6 +198,12 @@ class AsyncMachFiveClient:
             if len(body) > _LARGEST_BODY:
                 raise _too_large(request)
         return bytes(body)
+
+
+def preload() -> None:
+    """Load what httpx would otherwise load with its first awaited request, and hold up an event loop for it."""
+    with suppress(ImportError):  # anyio's own business: another release may have it elsewhere, and loads it later
+        import_module("anyio._backends._asyncio")
 
 
 @cache

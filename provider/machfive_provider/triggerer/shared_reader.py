@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
-from machfive_provider.api.client import AsyncMachFiveClient
+from machfive_provider.api.client import AsyncMachFiveClient, preload
 from machfive_provider.api.retries import ONCE
 from machfive_provider.api.wire import Call
 from machfive_provider.errors import MachFiveError, RateLimitedError, UnauthorizedError
@@ -32,6 +32,9 @@ _UNASKED_PAUSE = 10.0  # seconds after a 429 that does not say how long
 _REPORT_EVERY = 600.0  # seconds between two lines about the traffic
 
 _log = logging.getLogger(__name__)
+
+# While Airflow imports the triggers; later it would be one long callback of ours on its loop.
+preload()
 
 
 class NotWantedError(Exception):
