@@ -6,14 +6,16 @@ run thousands, a page may hold none of ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from machfive_provider.api.models import RUNNING, LeadList
 from machfive_provider.api.protocol import PAGE_SIZE
 from machfive_provider.errors import MachFiveError
 
-__all__ = ["Paging", "Tally", "pages_for", "statuses_to_page"]
+__all__ = ["AT_ONCE", "Paging", "Reading", "Tally"]
+
+AT_ONCE = 8  # requests under way at the same time
 
 _FEWEST = 2  # requests; a page of each status
 _REMEMBERED_FOR = 600.0  # seconds after which what pages cost, or that they cannot be trusted, is found out anew
@@ -35,12 +37,12 @@ class Paging:
         pages = self._pages if now - self._counted_at < _REMEMBERED_FOR else _FEWEST
         return now >= self._distrusted_until and due > pages
 
-    def ended(self, pages: int, now: float) -> None:
-        """Learn that a reading found all it could in so many pages."""
+    def paid(self, pages: int, now: float) -> None:
+        """Learn that so many pages have shown more lists than that."""
         self._pages, self._counted_at, self._failures = max(pages, _FEWEST), now, 0
 
     def given_up(self, pages: int, now: float) -> None:
-        """Learn that so many pages were not enough; doubled, so that finding out costs little as lists become more."""
+        """Learn that so many pages have not; doubled, so that finding out costs little as lists become more."""
         self._pages, self._counted_at = 2 * pages, now
 
     def failed(self, now: float) -> None:
@@ -101,16 +103,50 @@ class Tally:
             self.trouble = error
 
 
-def statuses_to_page(last_seen: Iterable[str | None]) -> tuple[str, ...]:
-    """Return the statuses whose pages may show lists, in the order in which to read them.
+class Reading:
+    """One reading of the pages, as a conversation: which are next, and when it is better to ask list by list.
 
-    :param last_seen: the status of each list when it was last seen, None if it was not
+    :param due: the lists that are looked for, each with its status when it was last seen, None if it was not
     """
-    pending, processing = RUNNING
-    # No list moves back to pending: where none of ours may be, others' pending ones are of no interest.
-    return RUNNING if any(each in (None, pending) for each in last_seen) else (processing,)
 
+    def __init__(self, due: Mapping[str, str | None]) -> None:
+        self._due = due
+        pending, processing = RUNNING
+        # No list moves back to pending: where none of ours may be, others' pending ones are of no interest.
+        may_be_pending = any(each in (None, pending) for each in due.values())
+        self._statuses = [pending, processing] if may_be_pending else [processing]
+        self._offset = self._in_vain = self.spent = 0
+        self._ended = False
+        self.unseen = set(due)
 
-def pages_for(lists: int) -> int:
-    """Return how many pages it takes at least to show so many lists, one if there are none."""
-    return max(1, -(-lists // PAGE_SIZE))
+    def next(self) -> list[tuple[str, int]]:
+        """Return status and offset of the pages to read now, at the same time; none if the reading is over."""
+        if self._ended:
+            self._statuses.pop(0)
+            self._offset, self._ended = 0, False
+        # As many pages for nothing as the lists would have cost: what is left of them may not come at all.
+        if not self._statuses or self._in_vain >= len(self.unseen):
+            return []
+        status = self._statuses[0]
+        here = sum(self._due[each] == status for each in self.unseen)
+        count = min(AT_ONCE, max(1, -(-here // PAGE_SIZE)))
+        pages = [(status, self._offset + number * PAGE_SIZE) for number in range(count)]
+        self._offset, self.spent = self._offset + count * PAGE_SIZE, self.spent + count
+        return pages
+
+    def take(self, shown: Set[str], length: int) -> None:
+        """Note what a page has shown, and how many lists were on it."""
+        found = self.unseen & shown
+        self._in_vain = 0 if found else self._in_vain + 1
+        self.unseen -= found
+        self._ended = self._ended or length < PAGE_SIZE
+
+    @property
+    def was_complete(self) -> bool:
+        """Whether all pages were read, so that a list that was not shown must have ended or moved."""
+        return not self._statuses
+
+    @property
+    def has_paid(self) -> bool:
+        """Whether the pages have shown more lists than they were."""
+        return len(self._due) - len(self.unseen) > self.spent

@@ -14,8 +14,8 @@ from typing import Any
 from machfive_provider.api import protocol
 from machfive_provider.api.models import RUNNING, LeadList
 from machfive_provider.errors import ConfigurationError, MachFiveError, UnauthorizedError
-from machfive_provider.triggerer.paging import Paging, Tally, pages_for, statuses_to_page
-from machfive_provider.triggerer.shared_reader import AT_ONCE, NotWantedError, SharedReader
+from machfive_provider.triggerer.paging import AT_ONCE, Paging, Reading, Tally
+from machfive_provider.triggerer.shared_reader import NotWantedError, SharedReader
 from machfive_provider.triggerer.wishes import Wishes
 
 __all__ = ["Rounds"]
@@ -46,18 +46,20 @@ class Rounds:
         :param due: in the order in which they are to be looked at where not all can be
         :param began: when, on the loop's clock
         """
-        shown, tally = set[str](), Tally()
-        worth = len(self._pageable(due))
-        if self._paging.pays(worth, began):
+        # No page is read of a status that the contract does not know.
+        pageable = {each: status for each in due if (status := self._wishes.status(each)) in (None, *RUNNING)}
+        reading, tally = Reading(pageable), Tally()
+        if self._paging.pays(len(pageable), began):
             try:
-                tally.confirming = await self._read_pages(worth, shown, began)
+                await self._read(reading, began)
             except (UnauthorizedError, ConfigurationError) as error:
                 return await self._tell_all(due, error, began)
             except MachFiveError as error:
                 if error.retryable:
-                    return await self._pages_failed([each for each in due if each not in shown], error, began)
+                    return await self._pages_failed([each for each in due if each in reading.unseen], error, began)
                 self._paging.distrust(began)
-        left = [each for each in due if each not in shown]
+            tally.confirming = reading.was_complete
+        left = [each for each in due if each in reading.unseen or each not in pageable]
         self._start(left, self._one_by_one(left, tally, began))
         return None
 
@@ -67,40 +69,22 @@ class Rounds:
             task.cancel()
         await asyncio.gather(*self._beside, return_exceptions=True)
 
-    async def _read_pages(self, worth: int, shown: set[str], began: float) -> bool:
-        """Read pages until all lists are shown or none is left; False if that would cost more than it saves.
-
-        :param worth: how many requests the pages may save
-        :param shown: takes the lists that the pages have shown
-        """
-        spent = 0
-        for status in statuses_to_page(map(self._wishes.status, self._wishes.lists())):
-            offset, ended = 0, False
-            # Not only those that are due: what is shown on the way need not be asked for later.
-            while not ended and (wanted := self._pageable(self._wishes.lists()) - shown):
-                if spent >= worth:
-                    self._paging.given_up(spent, began)
-                    return False
-                here = pages_for(sum(self._wishes.status(each) == status for each in wanted))
-                offsets = [offset + number * protocol.PAGE_SIZE for number in range(min(AT_ONCE, here))]
-                offset, spent = offset + len(offsets) * protocol.PAGE_SIZE, spent + len(offsets)
-                calls = (self._reader.send(protocol.list_statuses(status, each)) for each in offsets)
-                # Each answer counts, whatever becomes of the others.
-                pages = await asyncio.gather(*calls, return_exceptions=True)
-                for page in pages:
-                    if not isinstance(page, BaseException):
-                        shown |= self._take_in(page, began)
-                        ended = ended or len(page) < protocol.PAGE_SIZE
-                for page in pages:
-                    if isinstance(page, BaseException):
-                        raise page
+    async def _read(self, reading: Reading, began: float) -> None:
+        while wave := reading.next():
+            calls = (self._reader.send(protocol.list_statuses(status, offset)) for status, offset in wave)
+            pages = await asyncio.gather(*calls, return_exceptions=True)
+            for page in pages:
+                if not isinstance(page, BaseException):
+                    reading.take(self._take_in(page, began), len(page))
+            # Only now: each answer counts, whatever becomes of the others.
+            for page in pages:
+                if isinstance(page, BaseException):
+                    raise page
         self._failed_rounds = 0
-        self._paging.ended(spent, began)
-        return True
-
-    def _pageable(self, list_ids: Iterable[str]) -> set[str]:
-        """Return the lists that pages may show: no page is read of a status that the contract does not know."""
-        return {each for each in list_ids if self._wishes.status(each) in (None, *RUNNING)}
+        if reading.has_paid:
+            self._paging.paid(reading.spent, began)
+        else:
+            self._paging.given_up(reading.spent, began)
 
     def _take_in(self, page: list[tuple[str, str]], began: float) -> set[str]:
         shown, now = set[str](), self._loop.time()

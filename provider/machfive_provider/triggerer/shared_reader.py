@@ -20,13 +20,13 @@ from machfive_provider.errors import MachFiveError, RateLimitedError, Unauthoriz
 from machfive_provider.hooks.machfive import load_settings_async
 from machfive_provider.hooks.settings import ConnectionSettings
 from machfive_provider.texts import counted, duration
+from machfive_provider.triggerer.paging import AT_ONCE
 from machfive_provider.triggerer.per_loop import PerLoop
 
-__all__ = ["AT_ONCE", "NotWantedError", "SharedReader", "shared_reader"]
+__all__ = ["NotWantedError", "SharedReader", "shared_reader"]
 
 T = TypeVar("T")
 
-AT_ONCE = 8  # requests under way at the same time
 _LONGEST_PAUSE = 300.0  # seconds; how long the API's wish may hold back a read, whatever it asks for
 _UNASKED_PAUSE = 10.0  # seconds after a 429 that does not say how long
 _REPORT_EVERY = 600.0  # seconds between two lines about the traffic
