@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from airflow import __version__
+from packaging.version import Version
 
 from tests.chaos.plan import short
 from tests.chaos.report import shortcomings, table
@@ -15,6 +17,9 @@ pytestmark = pytest.mark.live
 SEED = 1
 
 
+@pytest.mark.skipif(
+    Version(__version__).release[:2] == (3, 0), reason="Airflow 3.0 fails a task for good whose process was killed"
+)
 def test_every_batch_is_bought_once_and_delivered_whole_whatever_breaks(tmp_path: Path) -> None:
     outcome = World(short(SEED), tmp_path, print).run()
     print(told := table(outcome))
