@@ -54,7 +54,7 @@ format: $(VENV)/.installed ## Write the code the way lint wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed ## Measure everything beside its peers and write docs/performance.md; 45 minutes (ONLY=heartbeat: 4)
+bench: $(VENV)/.installed ## Measure everything beside its peers and write docs/performance.md; 40 minutes (ONLY=heartbeat: 4)
 	EXCLUDE_NEWER=$(AIRFLOW_DATE) $(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
 
 test-matrix: $(MATRIX)/$(OLDEST_AIRFLOW)/.installed $(MATRIX)/$(AIRFLOW)/.installed ## Run all tests with the oldest and the newest Airflow
