@@ -214,7 +214,7 @@ def plots(found: Mapping[tuple[str, int, int], Pair], peaks: Mapping[tuple[str, 
         {
             "curl, csv": found["csv", LARGE, pace].curl.speed,
             "curl, json": found["json", LARGE, pace].curl.speed,
-            **{form: found[form, LARGE, pace].ours.speed for form in FORMATS},
+            **{f"MachFive, {form}": found[form, LARGE, pace].ours.speed for form in FORMATS},
         }
         for pace in (PACE, 0)
     )
@@ -222,7 +222,12 @@ def plots(found: Mapping[tuple[str, int, int], Pair], peaks: Mapping[tuple[str, 
     return (
         Plot(f"{LARGE:,} leads, server at {PACE / MB:g} MB/s", "MB/s", paced, limit=RATIO * slowest),
         Plot(f"{LARGE:,} leads, server as fast as it can", "MB/s", unpaced, log=True),
-        Plot("Peak memory above idle", "MB", {label(*key): peak for key, peak in peaks.items()}, limit=MEMORY),
+        Plot(
+            "Peak memory above idle",
+            "MB",
+            {f"MachFive, {label(*key)}": peak for key, peak in peaks.items()},
+            limit=MEMORY,
+        ),
     )
 
 
