@@ -44,11 +44,12 @@ test: $(VENV)/.installed ## Run all tests, those in a real Airflow included, wit
 chaos: $(VENV)/.installed ## Break all that can break, in a real Airflow, and balance the books; 20 minutes or more
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
-lint: $(VENV)/.installed ## Check style and types
+lint: $(VENV)/.installed ## Check style, types and what may import what
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --strict scripts
+	$(BIN)/lint-imports
 
 format: $(VENV)/.installed ## Write the code the way lint wants it
 	$(BIN)/ruff check --fix .

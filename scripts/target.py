@@ -77,7 +77,7 @@ def _real_api(environ: Mapping[str, str], key: str, leads_file: Path) -> Target:
 
 def count_credits(leads_file: Path) -> int:
     """Return what the example will cost: the leads that are left after the provider's own checks."""
-    from machfive_provider.leads import prepare, read_leads
+    from machfive_provider.leads.prepare import prepare, read_leads
 
     rows = read_leads(leads_path=str(leads_file))
     return len(prepare(rows, on_invalid_lead="skip", on_duplicate_lead="first").leads)

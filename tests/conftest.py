@@ -1,4 +1,4 @@
-"""What every test needs before Airflow is imported: a home of its own, thrown away afterwards."""
+"""What every test needs: an Airflow home of its own, set before Airflow is imported, and the shared fixtures."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import settings
 
 _HOME = Path(tempfile.mkdtemp(prefix="machfive-tests-"))
@@ -19,3 +22,92 @@ os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{_HOME / 'airflo
 # No deadline: how long an example takes says something about the machine, not about the code.
 settings.register_profile("provider", deadline=None, database=None)
 settings.load_profile("provider")
+
+# Imported only now: they import Airflow, which reads the variables above.
+import asyncio  # noqa: E402
+import logging  # noqa: E402
+import time  # noqa: E402
+from types import SimpleNamespace  # noqa: E402
+
+from machfive_provider.api.client import MachFiveClient  # noqa: E402
+from machfive_provider.sandbox import Sandbox, SandboxSettings  # noqa: E402
+from machfive_provider.triggers import unanswered_purchase  # noqa: E402
+from tests.clock import Clock  # noqa: E402
+from tests.tasks import Logs, set_connection  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def running_sandbox() -> Iterator[Sandbox]:
+    """Run one sandbox for a module; lists complete at once."""
+    with Sandbox(SandboxSettings()) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(running_sandbox: Sandbox) -> Sandbox:
+    """Give the module's sandbox, as new."""
+    running_sandbox.reset()
+    return running_sandbox
+
+
+@pytest.fixture(scope="module")
+def running_slow_sandbox() -> Iterator[Sandbox]:
+    """Run one sandbox for a module whose lists stay in work until a test completes them."""
+    with Sandbox(SandboxSettings(processing_seconds=float("inf"))) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def slow_sandbox(running_slow_sandbox: Sandbox) -> Sandbox:
+    """Give the sandbox whose lists end by hand only, as new."""
+    running_slow_sandbox.reset()
+    return running_slow_sandbox
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Clock:
+    """Give a clock that this process lives by, and the timed sandbox if the test has one."""
+    timed = "running_timed_sandbox" in request.fixturenames
+    given = request.getfixturevalue("running_timed_sandbox")[1] if timed else Clock()
+    given.ahead = 0.0
+    given.slept.clear()
+    monkeypatch.setattr(time, "time", given)
+    monkeypatch.setattr(time, "sleep", given.sleep)
+    # The client took its pause as a default before there was a test.
+    monkeypatch.setattr(MachFiveClient.__init__, "__defaults__", (None, given.sleep))
+    loop_sleep = SimpleNamespace(**{**vars(asyncio), "sleep": given.sleep_in_loop})
+    monkeypatch.setattr(unanswered_purchase, "asyncio", loop_sleep)
+    return given
+
+
+@pytest.fixture(scope="module")
+def running_timed_sandbox() -> Iterator[tuple[Sandbox, Clock]]:
+    """Run one sandbox for a module that lives by the test's clock; lists complete at once."""
+    shared = Clock()
+    with Sandbox(SandboxSettings(), clock=shared) as sandbox:
+        yield sandbox, shared
+
+
+@pytest.fixture
+def timed_sandbox(running_timed_sandbox: tuple[Sandbox, Clock], clock: Clock) -> Sandbox:
+    """Give the sandbox that lives by the test's clock, as new."""
+    running_timed_sandbox[0].reset()
+    return running_timed_sandbox[0]
+
+
+@pytest.fixture
+def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Point ``machfive_default`` to a sandbox, or to whatever is given."""
+
+    def point(to: Sandbox | None = None, **fields: Any) -> None:
+        known = {"host": to.base_url, "password": to.api_key} if to else {}
+        set_connection(monkeypatch.setenv, **{**known, **fields})
+
+    return point
+
+
+@pytest.fixture
+def logs(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> Logs:
+    """Capture what tasks and triggers log."""
+    caplog.set_level(logging.INFO)
+    return Logs(caplog, capsys)

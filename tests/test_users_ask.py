@@ -17,30 +17,27 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 
-from machfive_provider import errors
-from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
+from machfive_provider import exceptions
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
 from machfive_provider.triggers.lead_list import MachFiveListTrigger
-from machfive_provider.triggers.settling import MachFiveSettlingTrigger
-from tests import support
-from tests.support import (
+from machfive_provider.triggers.unanswered_purchase import MachFiveSettlingTrigger
+from tests.clock import Clock
+from tests.tasks import (
     LEADS,
     PERSONAL,
-    Clock,
     Killed,
     Logs,
     Run,
     StateStore,
     assert_plain,
+    batch,
     events_of,
     hurried,
     leaks,
     task_context,
 )
 
-running_timed_sandbox, timed_sandbox, clock = support.running_timed_sandbox, support.timed_sandbox, support.clock
-connect, logs = support.connect, support.logs
 Connect = Callable[..., None]
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
 
@@ -50,12 +47,6 @@ def sandbox(timed_sandbox: Sandbox, connect: Connect) -> Sandbox:
     """Give the sandbox that lives by the test's clock, connected."""
     connect(timed_sandbox)
     return timed_sandbox
-
-
-def batch(sandbox: Sandbox, **arguments: Any) -> MachFiveGenerateBatchOperator:
-    """Make the operator as a DAG author does, short of what the test sets."""
-    known = {"task_id": "write", "leads": list(LEADS), "campaign_id": sandbox.campaign_id}
-    return MachFiveGenerateBatchOperator(**{**known, **arguments})
 
 
 def posts(sandbox: Sandbox) -> int:
@@ -113,7 +104,7 @@ def test_crash_safety_is_the_same_in_every_mode(deferrable: bool, wait: bool, sa
     operator = batch(sandbox, deferrable=deferrable, wait_for_completion=wait)
     sandbox.fault("reset", endpoint="generate-batch", accepted=True)
     sandbox.fault("visible_late", seconds=60)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         Run(operator)()
     assert Run(operator, try_number=2)() == sandbox.purchases[0].list_id
     assert posts(sandbox) == 1
@@ -235,9 +226,9 @@ def test_a_connection_that_cannot_be_read_is_not_a_failed_batch(sandbox: Sandbox
     gone = left(operator)
     connect(host="http://elsewhere.example", password="key")
     (event,) = asyncio.run(events_of(hurried(gone.trigger)))
-    with pytest.raises(errors.ConfigurationError, match="plain http") as caught:
+    with pytest.raises(exceptions.ConfigurationError, match="plain http") as caught:
         operator.resume(task_context(operator), event=event.payload)
-    assert not isinstance(caught.value, errors.BatchFailedError)
+    assert not isinstance(caught.value, exceptions.BatchFailedError)
 
 
 def test_a_connection_with_extras_is_read_in_the_triggerer(sandbox: Sandbox, connect: Connect):
@@ -272,7 +263,8 @@ def test_api_trouble_while_polling_does_not_fail_a_healthy_job(deferrable: bool,
 
 @MODES
 @pytest.mark.parametrize(
-    ("status", "error"), [(401, errors.UnauthorizedError), (403, errors.ForbiddenError), (404, errors.NotFoundError)]
+    ("status", "error"),
+    [(401, exceptions.UnauthorizedError), (403, exceptions.ForbiddenError), (404, exceptions.NotFoundError)],
 )
 def test_a_permanent_refusal_ends_the_wait_at_once(
     deferrable: bool, status: int, error: type[Exception], sandbox: Sandbox, clock: Clock
@@ -300,13 +292,13 @@ def test_a_404_right_after_the_submission_is_not_fatal(deferrable: bool, sandbox
 def test_polling_is_slow_enough_and_spread(sandbox: Sandbox, clock: Clock):
     """#57583: every few seconds eats the rate limit."""
     sandbox.fault("stuck")
-    with pytest.raises(errors.WaitTimeoutError):
+    with pytest.raises(exceptions.WaitTimeoutError):
         Run(batch(sandbox, poll_interval=0.001, timeout=20))()
     assert len(sandbox.requests_to("list")) <= 20 / 0.9 + 4  # of which one reads the name back, and two are at the end
     sandbox.reset()
     clock.slept.clear()
     sandbox.fault("stuck")
-    with pytest.raises(errors.WaitTimeoutError):
+    with pytest.raises(exceptions.WaitTimeoutError):
         Run(batch(sandbox, timeout=600))()
     assert len(sandbox.requests_to("list")) <= 600 / 18 + 4
     assert max(clock.slept) <= 22
@@ -327,7 +319,7 @@ def test_only_a_known_success_is_a_success(event: Any, sandbox: Sandbox):
     """#69379, #69506, #69739, #35597."""
     operator = batch(sandbox, deferrable=True)
     for resume in (operator.resume, operator.resume_submission):
-        with pytest.raises(errors.PollingError):
+        with pytest.raises(exceptions.PollingError):
             resume(task_context(operator), event=event)
     assert sandbox.requests == []
 
@@ -337,7 +329,7 @@ def test_an_unknown_status_of_the_list_is_not_a_success(status: str, sandbox: Sa
     """#69379, #69506, #69739, #35597: it is waited on, until the deadline."""
     list_id = Run(batch(sandbox, wait_for_completion=False))()
     sandbox.set_status(list_id, status)
-    with pytest.raises((errors.WaitTimeoutError, errors.PollingError)):
+    with pytest.raises((exceptions.WaitTimeoutError, exceptions.PollingError)):
         Run(batch(sandbox, timeout=3600, poll_interval=60), try_number=2)()
     assert posts(sandbox) == 1
 
@@ -347,7 +339,7 @@ def test_a_wait_always_has_a_deadline(deferrable: bool, sandbox: Sandbox, clock:
     """#34017, airflow-provider-fivetran-async #21, #93, #106, #172, #223: deferred for two days."""
     sandbox.fault("stuck")
     operator = batch(sandbox, deferrable=deferrable, poll_interval=600)
-    with pytest.raises(errors.WaitTimeoutError, match="is still processing on MachFive's side"):
+    with pytest.raises(exceptions.WaitTimeoutError, match="is still processing on MachFive's side"):
         Run(operator, between=lambda _: clock.advance(86400 + 1))()
     sandbox.complete(sandbox.purchases[0].list_id)
     assert Run(operator, try_number=2)() == sandbox.purchases[0].list_id
@@ -371,7 +363,9 @@ def test_execution_timeout_is_kept_and_ours_fires_first(deferrable: bool, sandbo
     sandbox.fault("stuck")
     operator = batch(sandbox, deferrable=deferrable, execution_timeout=timedelta(minutes=10))
     before = clock()
-    with pytest.raises(errors.WaitTimeoutError, match="a retry, or clearing the task, picks the same list up again"):
+    with pytest.raises(
+        exceptions.WaitTimeoutError, match="a retry, or clearing the task, picks the same list up again"
+    ):
         Run(operator, between=lambda trigger: clock.advance(trigger.deadline - clock()))()
     assert clock() - before < 600
 
@@ -380,9 +374,9 @@ def test_execution_timeout_is_kept_and_ours_fires_first(deferrable: bool, sandbo
 @pytest.mark.parametrize(
     ("end", "error", "says"),
     [
-        ("the list fails", errors.BatchFailedError, "ended failed on MachFive's side"),
-        ("the time is over", errors.WaitTimeoutError, "is still processing on MachFive's side"),
-        ("nobody can see it", errors.PollingError, "the list itself may be fine"),
+        ("the list fails", exceptions.BatchFailedError, "ended failed on MachFive's side"),
+        ("the time is over", exceptions.WaitTimeoutError, "is still processing on MachFive's side"),
+        ("nobody can see it", exceptions.PollingError, "the list itself may be fine"),
     ],
     ids=["failed", "timeout", "gave up"],
 )
@@ -417,7 +411,7 @@ def test_failed_and_gave_up_polling_do_not_look_the_same(
 
     monkeypatch.setattr(time, "sleep", sleep)
     run = Run(batch(sandbox, deferrable=deferrable), try_number=2, between=happen if deferrable else None)
-    with pytest.raises(errors.MachFiveError, match=says) as caught:
+    with pytest.raises(exceptions.MachFiveError, match=says) as caught:
         run()
     assert type(caught.value) is error
     assert list_id in caught.value.message
@@ -464,7 +458,7 @@ def test_the_token_is_in_no_log_and_no_xcom(sandbox: Sandbox, logs: Logs):
     """#28563, #36492."""
     sandbox.fault("status", endpoint="generate-batch", status=500)
     run = Run(batch(sandbox))
-    with pytest.raises(errors.AmbiguousSubmissionError) as caught:
+    with pytest.raises(exceptions.AmbiguousSubmissionError) as caught:
         run()
     assert leaks([sandbox.api_key], logs.text, run.xcoms, caught.value, repr(caught.value)) == []
 

@@ -9,14 +9,15 @@ from email.utils import format_datetime
 
 import pytest
 
-from machfive_provider import __version__, errors
+from machfive_provider import __version__, exceptions
 from machfive_provider.api import protocol
 from machfive_provider.api.client import AsyncMachFiveClient, MachFiveClient
 from machfive_provider.api.models import Lead
 from machfive_provider.api.retries import RetryPolicy
 from machfive_provider.api.settings import ClientSettings
 from machfive_provider.sandbox import Sandbox
-from tests.support import UNKNOWN_ID, WORLDS, http, open_client, raw_server
+from tests.sockets import WORLDS, http, open_client, raw_server
+from tests.tasks import UNKNOWN_ID
 
 LEAD = Lead("dana.reyes@example.com", name="Dana Reyes")
 pytestmark = pytest.mark.parametrize("world", WORLDS)
@@ -114,7 +115,7 @@ def test_retry_after_of_a_refused_purchase_is_told_not_obeyed(world: str, sandbo
     pauses: list[float] = []
     with (
         open_client(world, sandbox.base_url, sandbox.api_key, RetryPolicy(), pauses.append) as client,
-        pytest.raises(errors.WorkspaceLimitError) as caught,
+        pytest.raises(exceptions.WorkspaceLimitError) as caught,
     ):
         client.send(protocol.generate_batch(sandbox.campaign_id, [LEAD]))
     assert caught.value.retry_after == 17
@@ -126,7 +127,7 @@ def test_pauses_grow_and_are_capped(world: str, sandbox: Sandbox):
     pauses: list[float] = []
     with (
         open_client(world, sandbox.base_url, sandbox.api_key, RetryPolicy(attempts=7), pauses.append) as client,
-        pytest.raises(errors.ServerError),
+        pytest.raises(exceptions.ServerError),
     ):
         client.send(protocol.list_campaigns())
     assert len(pauses) == 6
@@ -161,7 +162,7 @@ def test_nothing_stays_open_after_close(world: str, sandbox: Sandbox):
     list_id = buy(sandbox)
     with open_client(world, sandbox.base_url, sandbox.api_key) as client:
         client.send(protocol.list_lists())
-        with pytest.raises(errors.NotFoundError):
+        with pytest.raises(exceptions.NotFoundError):
             client.send(protocol.get_list("00000000-0000-4000-8000-000000000000"))
         chunks = client.stream(protocol.export(list_id))
         assert next(chunks)
@@ -200,7 +201,7 @@ def test_a_stream_that_breaks_off_is_not_begun_again(world: str, sandbox: Sandbo
             received += len(chunk)
 
     with open_client(world, sandbox.base_url, sandbox.api_key) as client:
-        with pytest.raises(errors.TransportError, match=r"broke off after [1-9][0-9]* bytes") as caught:
+        with pytest.raises(exceptions.TransportError, match=r"broke off after [1-9][0-9]* bytes") as caught:
             read_all()
         assert str(received) in str(caught.value)
         assert caught.value.endpoint == "GET /api/v1/lists/{list_id}/export"
@@ -222,7 +223,7 @@ def test_a_page_with_status_200_is_no_export(world: str, sandbox: Sandbox):
     sandbox.fault("html", endpoint="export", times=None, status=200)
     with (
         open_client(world, sandbox.base_url, sandbox.api_key) as client,
-        pytest.raises(errors.ProtocolError, match="HTML page"),
+        pytest.raises(exceptions.ProtocolError, match="HTML page"),
     ):
         list(client.stream(protocol.export(list_id)))
 
@@ -230,7 +231,7 @@ def test_a_page_with_status_200_is_no_export(world: str, sandbox: Sandbox):
 def test_an_export_that_is_not_ready(world: str, slow_sandbox: Sandbox):
     list_id = buy(slow_sandbox)
     with open_client(world, slow_sandbox.base_url, slow_sandbox.api_key) as client:
-        with pytest.raises(errors.NotReadyError):
+        with pytest.raises(exceptions.NotReadyError):
             list(client.stream(protocol.export(list_id)))
         slow_sandbox.complete(list_id)
         assert list(client.stream(protocol.export(list_id)))

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import pendulum
 import pytest
 
-from machfive_provider import errors
-from machfive_provider.api import protocol, wire
+from machfive_provider import exceptions
+from machfive_provider.api import call, protocol
 from machfive_provider.api.models import Lead
 from machfive_provider.sandbox import Sandbox, SandboxSettings
-from tests.support import UNKNOWN_ID, WORLDS, Client, http, open_client, raw_server, unused_url
+from tests.sockets import WORLDS, Client, http, open_client, raw_server, unused_url
+from tests.tasks import UNKNOWN_ID
 
 LEAD = Lead("dana.reyes@example.com", name="Dana Reyes")
 ATTEMPTS = 5  # of a read, by default
@@ -40,7 +41,7 @@ def send(
     """Make the endpoint's call; ``patience`` replaces its read timeout."""
     if endpoint == "export":
         return list(client.stream(dataclasses.replace(protocol.export(list_id), read_timeout=patience)))
-    call: wire.Call[Any] = {
+    call: call.Call[Any] = {
         "campaigns": protocol.list_campaigns,
         "lists": protocol.list_lists,
         "list": lambda: protocol.get_list(list_id),
@@ -50,9 +51,9 @@ def send(
     return client.send(dataclasses.replace(call, request=dataclasses.replace(call.request, read_timeout=patience)))
 
 
-def requests_expected(endpoint: str, error: type[errors.MachFiveError]) -> int:
+def requests_expected(endpoint: str, error: type[exceptions.MachFiveError]) -> int:
     """Only reads are repeated, and only what time may heal; waiting for a list is not the client's business."""
-    passing = issubclass(error, errors.MachFiveTransientError) and error is not errors.NotReadyError
+    passing = issubclass(error, exceptions.MachFiveTransientError) and error is not exceptions.NotReadyError
     return ATTEMPTS if endpoint in READS and passing else 1
 
 
@@ -73,25 +74,25 @@ def assert_no_leak(key: str, error: BaseException, caplog: pytest.LogCaptureFixt
 class Row(NamedTuple):
     status: int
     code: str
-    error: type[errors.MachFiveError]
+    error: type[exceptions.MachFiveError]
     endpoints: tuple[str, ...] = ENDPOINTS
 
 
 TABLE = (
-    Row(400, "BAD_REQUEST", errors.BadRequestError),
-    Row(401, "UNAUTHORIZED", errors.UnauthorizedError),
-    Row(402, "INSUFFICIENT_CREDITS", errors.InsufficientCreditsError, POSTS),
-    Row(403, "FORBIDDEN", errors.ForbiddenError),  # another workspace; in the newer generation also a missing scope
-    Row(404, "NOT_FOUND", errors.NotFoundError, ("list", "export", "lists", *POSTS)),
-    Row(409, "NOT_READY", errors.NotReadyError, ("export",)),
-    Row(429, "WORKSPACE_LIMIT", errors.WorkspaceLimitError, POSTS),
-    Row(500, "INTERNAL_ERROR", errors.ServerError),
+    Row(400, "BAD_REQUEST", exceptions.BadRequestError),
+    Row(401, "UNAUTHORIZED", exceptions.UnauthorizedError),
+    Row(402, "INSUFFICIENT_CREDITS", exceptions.InsufficientCreditsError, POSTS),
+    Row(403, "FORBIDDEN", exceptions.ForbiddenError),  # another workspace; in the newer generation also a missing scope
+    Row(404, "NOT_FOUND", exceptions.NotFoundError, ("list", "export", "lists", *POSTS)),
+    Row(409, "NOT_READY", exceptions.NotReadyError, ("export",)),
+    Row(429, "WORKSPACE_LIMIT", exceptions.WorkspaceLimitError, POSTS),
+    Row(500, "INTERNAL_ERROR", exceptions.ServerError),
     # Not in the table, and met in practice.
-    Row(408, "REQUEST_TIMEOUT", errors.ServerError),
-    Row(418, "ADDED_LATER", errors.MachFivePermanentError),
-    Row(429, "RATE_LIMITED", errors.RateLimitedError),
-    Row(429, "ADDED_LATER", errors.RateLimitedError),
-    Row(503, "OVERLOADED", errors.ServerError),
+    Row(408, "REQUEST_TIMEOUT", exceptions.ServerError),
+    Row(418, "ADDED_LATER", exceptions.MachFivePermanentError),
+    Row(429, "RATE_LIMITED", exceptions.RateLimitedError),
+    Row(429, "ADDED_LATER", exceptions.RateLimitedError),
+    Row(503, "OVERLOADED", exceptions.ServerError),
 )
 MATRIX = [
     pytest.param(world, endpoint, row, id=f"{row.status}-{row.code}-{endpoint}-{world}")
@@ -164,7 +165,7 @@ def test_wrong_key(world: str, endpoint: str, sandbox: Sandbox, caplog: pytest.L
     wrong = "mf_live_00000000000000000000000000000000"
     with (
         open_client(world, sandbox.base_url, wrong) as client,
-        pytest.raises(errors.UnauthorizedError, match=r"401 UNAUTHORIZED: Invalid API key\.") as caught,
+        pytest.raises(exceptions.UnauthorizedError, match=r"401 UNAUTHORIZED: Invalid API key\.") as caught,
     ):
         send(client, endpoint)
     assert len(sandbox.requests) == 1
@@ -178,7 +179,7 @@ def test_wrong_key(world: str, endpoint: str, sandbox: Sandbox, caplog: pytest.L
 def test_something_that_does_not_exist(world: str, endpoint: str, sandbox: Sandbox):
     with (
         open_client(world, sandbox.base_url, sandbox.api_key) as client,
-        pytest.raises(errors.NotFoundError, match="not found") as caught,
+        pytest.raises(exceptions.NotFoundError, match="not found") as caught,
     ):
         send(client, endpoint)
     assert caught.value.code == "NOT_FOUND"
@@ -198,7 +199,7 @@ def test_another_workspace(world: str, endpoint: str, generation: str):
             list_id = client.send(call).list_id
         with (
             open_client(world, sandbox.base_url, mine.api_key) as client,
-            pytest.raises(errors.ForbiddenError, match="not in the workspace") as caught,
+            pytest.raises(exceptions.ForbiddenError, match="not in the workspace") as caught,
         ):
             send(client, endpoint, campaign_id=other.campaigns[0].id, list_id=list_id)
         assert caught.value.code == "FORBIDDEN"
@@ -211,7 +212,7 @@ def test_no_credits(world: str, endpoint: str, sandbox: Sandbox):
     sandbox.workspaces[0].credits = 0
     with (
         open_client(world, sandbox.base_url, sandbox.api_key) as client,
-        pytest.raises(errors.InsufficientCreditsError, match="You have 0 credits remaining"),
+        pytest.raises(exceptions.InsufficientCreditsError, match="You have 0 credits remaining"),
     ):
         send(client, endpoint, campaign_id=sandbox.campaign_id)
     assert len(sandbox.requests) == 1
@@ -224,7 +225,7 @@ def test_no_credits_in_the_newer_generation(world: str):
         options = {"email_count": 2, "email_signature": "Best"}
         with (
             open_client(world, sandbox.base_url, sandbox.api_key) as client,
-            pytest.raises(errors.InsufficientCreditsError) as caught,
+            pytest.raises(exceptions.InsufficientCreditsError) as caught,
         ):
             client.send(protocol.generate_batch(sandbox.campaign_id, [LEAD], options))
     assert caught.value.detail == {"required": 1, "available": 0, "payg_enabled": False, "pct_of_cap": 100}
@@ -239,7 +240,7 @@ def test_a_full_workspace(world: str, slow_sandbox: Sandbox):
         bought(slow_sandbox)
     with (
         open_client(world, slow_sandbox.base_url, slow_sandbox.api_key) as client,
-        pytest.raises(errors.WorkspaceLimitError, match="Too many concurrent batch jobs"),
+        pytest.raises(exceptions.WorkspaceLimitError, match="Too many concurrent batch jobs"),
     ):
         send(client, "generate-batch", campaign_id=slow_sandbox.campaign_id)
     assert len(slow_sandbox.requests_to("generate-batch")) == limit + 1
@@ -250,7 +251,7 @@ def test_an_export_too_early(world: str, slow_sandbox: Sandbox):
     list_id = bought(slow_sandbox)
     with (
         open_client(world, slow_sandbox.base_url, slow_sandbox.api_key) as client,
-        pytest.raises(errors.NotReadyError, match="409 NOT_READY"),
+        pytest.raises(exceptions.NotReadyError, match="409 NOT_READY"),
     ):
         send(client, "export", list_id=list_id)
     assert len(slow_sandbox.requests_to("export")) == 1
@@ -261,7 +262,7 @@ def test_an_export_too_early(world: str, slow_sandbox: Sandbox):
 def test_a_campaign_that_is_not_set_up(world: str, endpoint: str, sandbox: Sandbox):
     with (
         open_client(world, sandbox.base_url, sandbox.api_key) as client,
-        pytest.raises(errors.BadRequestError, match="not set up for generation"),
+        pytest.raises(exceptions.BadRequestError, match="not set up for generation"),
     ):
         send(client, endpoint, campaign_id=sandbox.unready_campaign_id)
 
@@ -273,7 +274,7 @@ class Trouble(NamedTuple):
     name: str
     kind: str
     args: dict[str, Any]
-    error: type[errors.MachFiveError]
+    error: type[exceptions.MachFiveError]
     says: str
     endpoints: tuple[str, ...] = ENDPOINTS
     patience: float = 30.0
@@ -283,21 +284,21 @@ class Trouble(NamedTuple):
 _DECIPHERED = tuple(each for each in ENDPOINTS if each != "export")
 TROUBLES = (
     *(
-        Trouble(f"html-{status}", "html", {"status": status}, errors.ServerError, f"{status}: no reason given")
+        Trouble(f"html-{status}", "html", {"status": status}, exceptions.ServerError, f"{status}: no reason given")
         for status in (500, 502, 503, 504)
     ),
-    Trouble("html-200", "html", {"status": 200}, errors.ProtocolError, "HTML page"),
-    Trouble("html-404", "html", {"status": 404}, errors.NotFoundError, "no reason given (an HTML page"),
-    Trouble("reset", "reset", {}, errors.TransportError, "it may have arrived"),
-    Trouble("hang", "hang", {}, errors.TransportError, "ReadTimeout", patience=0.03),
-    Trouble("garbage", "garbage", {}, errors.ProtocolError, "where JSON belongs", _DECIPHERED),
-    Trouble("garbage-500", "garbage", {"status": 500}, errors.ServerError, "no reason given"),
-    Trouble("wrong-shape", "wrong_shape", {}, errors.ProtocolError, "not what the contract says", _DECIPHERED),
-    Trouble("array", "wrong_shape", {"body": [1]}, errors.ProtocolError, "is not an object", _DECIPHERED),
-    Trouble("shapeless-500", "wrong_shape", {"status": 500, "body": [1]}, errors.ServerError, "no reason given"),
-    Trouble("truncate", "truncate", {}, errors.TransportError, "it may have arrived", _DECIPHERED),
+    Trouble("html-200", "html", {"status": 200}, exceptions.ProtocolError, "HTML page"),
+    Trouble("html-404", "html", {"status": 404}, exceptions.NotFoundError, "no reason given (an HTML page"),
+    Trouble("reset", "reset", {}, exceptions.TransportError, "it may have arrived"),
+    Trouble("hang", "hang", {}, exceptions.TransportError, "ReadTimeout", patience=0.03),
+    Trouble("garbage", "garbage", {}, exceptions.ProtocolError, "where JSON belongs", _DECIPHERED),
+    Trouble("garbage-500", "garbage", {"status": 500}, exceptions.ServerError, "no reason given"),
+    Trouble("wrong-shape", "wrong_shape", {}, exceptions.ProtocolError, "not what the contract says", _DECIPHERED),
+    Trouble("array", "wrong_shape", {"body": [1]}, exceptions.ProtocolError, "is not an object", _DECIPHERED),
+    Trouble("shapeless-500", "wrong_shape", {"status": 500, "body": [1]}, exceptions.ServerError, "no reason given"),
+    Trouble("truncate", "truncate", {}, exceptions.TransportError, "it may have arrived", _DECIPHERED),
     Trouble(
-        "no-content", "status", {"status": 204, "body": ""}, errors.ProtocolError, "not what the contract says"
+        "no-content", "status", {"status": 204, "body": ""}, exceptions.ProtocolError, "not what the contract says"
     ),
 )  # fmt: skip
 TROUBLE_MATRIX = [
@@ -324,7 +325,7 @@ def test_trouble_on_the_way(
     assert len(sandbox.requests_to(endpoint)) - asked == requests_expected(endpoint, trouble.error)
     # A truncated answer is the answer to an accepted purchase; the other faults hide the request from the API.
     assert len(sandbox.purchases) - spent == (endpoint in POSTS and trouble.kind == "truncate")
-    if isinstance(caught.value, errors.TransportError):
+    if isinstance(caught.value, exceptions.TransportError):
         assert caught.value.may_have_arrived
     assert_no_leak(sandbox.api_key, caught.value, caplog)
 
@@ -336,7 +337,7 @@ def test_a_purchase_is_never_repeated_although_it_was_accepted(world: str, endpo
     sandbox.fault(kind, endpoint=endpoint, times=None, accepted=True)
     with (
         open_client(world, sandbox.base_url, sandbox.api_key) as client,
-        pytest.raises(errors.MachFiveTransientError),
+        pytest.raises(exceptions.MachFiveTransientError),
     ):
         send(client, endpoint, campaign_id=sandbox.campaign_id, patience=0.3 if kind == "hang" else 30.0)
     assert len(sandbox.requests_to(endpoint)) == 1
@@ -350,11 +351,11 @@ def test_a_redirect_is_not_followed(world: str, endpoint: str, sandbox: Sandbox)
         sandbox.fault("redirect", endpoint=endpoint, times=None, location=f"{elsewhere.base_url}/api/v1/campaigns")
         with (
             open_client(world, sandbox.base_url, sandbox.api_key) as client,
-            pytest.raises(errors.ProtocolError, match="redirect, which is not followed"),
+            pytest.raises(exceptions.ProtocolError, match="redirect, which is not followed"),
         ):
             send(client, endpoint)
         assert elsewhere.heads == []
-    assert len(sandbox.requests_to(endpoint)) == requests_expected(endpoint, errors.ProtocolError)
+    assert len(sandbox.requests_to(endpoint)) == requests_expected(endpoint, exceptions.ProtocolError)
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -364,7 +365,7 @@ def test_connection_refused(world: str, endpoint: str, caplog: pytest.LogCapture
     pauses: list[float] = []
     with (
         open_client(world, unused_url(), sleep=pauses.append) as client,
-        pytest.raises(errors.TransportError, match="nothing was sent") as caught,
+        pytest.raises(exceptions.TransportError, match="nothing was sent") as caught,
     ):
         send(client, endpoint)
     assert not caught.value.may_have_arrived
@@ -389,10 +390,10 @@ def test_an_oversized_body_is_refused(world: str, endpoint: str):
     with raw_server(_endless) as server:
         with (
             open_client(world, server.base_url) as client,
-            pytest.raises(errors.ProtocolError, match="larger than 16 MiB"),
+            pytest.raises(exceptions.ProtocolError, match="larger than 16 MiB"),
         ):
             send(client, endpoint)
-        assert len(server.heads) == requests_expected(endpoint, errors.ProtocolError)
+        assert len(server.heads) == requests_expected(endpoint, exceptions.ProtocolError)
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -401,7 +402,7 @@ def test_an_oversized_refusal_of_an_export_is_refused(world: str):
     with (
         raw_server(http(body, "502 Bad Gateway")) as server,
         open_client(world, server.base_url) as client,
-        pytest.raises(errors.ProtocolError, match="larger than 16 MiB"),
+        pytest.raises(exceptions.ProtocolError, match="larger than 16 MiB"),
     ):
         send(client, "export")
 

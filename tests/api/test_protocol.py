@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from machfive_provider import errors
-from machfive_provider.api import protocol, refusals
+from machfive_provider import exceptions
+from machfive_provider.api import error_answers, protocol
+from machfive_provider.api.call import Request, Response
 from machfive_provider.api.models import AcceptedBatch, Campaign, GeneratedSequence, Lead, LeadList
-from machfive_provider.api.wire import Request, Response
 from tests.api.test_models import json_values, near_misses
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -106,7 +106,7 @@ def test_bodies_are_utf8_json_with_only_what_is_set():
     ids=["nan", "inf", "object", "surrogate", "set"],
 )
 def test_what_json_cannot_hold_is_refused_before_the_wire(options):
-    with pytest.raises(errors.InvalidLeadsError, match="cannot be written as JSON"):
+    with pytest.raises(exceptions.InvalidLeadsError, match="cannot be written as JSON"):
         protocol.generate_batch(ID, [ADA], options)
 
 
@@ -139,13 +139,13 @@ def test_what_json_cannot_hold_is_refused_before_the_wire(options):
     ids=["generate", "generate_batch", "get_list", "export", "list_lists"],
 )
 def test_an_id_must_be_a_uuid(call, parameter: str, value):
-    with pytest.raises(errors.ConfigurationError, match=f"^{parameter} is "):
+    with pytest.raises(exceptions.ConfigurationError, match=f"^{parameter} is "):
         call(value)
 
 
 @pytest.mark.parametrize("export_format", ["jsonl", "CSV", "", None, 1], ids=repr)
 def test_an_unknown_export_format_is_refused(export_format):
-    with pytest.raises(errors.ConfigurationError, match="the API exports csv or json"):
+    with pytest.raises(exceptions.ConfigurationError, match="the API exports csv or json"):
         protocol.export(ID, export_format)
 
 
@@ -189,7 +189,7 @@ def test_answers_as_the_contract_says(call: str, status: int, body, value):
     ids=["empty", "blank", "html", "text", "cut", "not utf-8", "deep", "huge number", "array", "null", "no fields"],
 )
 def test_a_success_of_another_shape_is_a_protocol_error(call: str, body: bytes, why: str):
-    with pytest.raises(errors.ProtocolError, match=why) as caught:
+    with pytest.raises(exceptions.ProtocolError, match=why) as caught:
         CALLS[call][0].decipher(answer(200, body, x_request_id="r1"))
     error = caught.value
     assert (error.status_code, error.request_id, error.endpoint) == (200, "r1", CALLS[call][0].request.endpoint)
@@ -197,7 +197,7 @@ def test_a_success_of_another_shape_is_a_protocol_error(call: str, body: bytes, 
 
 @pytest.mark.parametrize("call", ["list_campaigns", "list_lists", "list_statuses", "get_list"])
 def test_202_is_no_answer_to_a_read(call: str):
-    with pytest.raises(errors.ProtocolError):
+    with pytest.raises(exceptions.ProtocolError):
         CALLS[call][0].decipher(answer(202, {"campaigns": [], "lists": [], "id": "l", "processing_status": "pending"}))
 
 
@@ -218,9 +218,9 @@ def test_any_answer_is_the_type_promised_or_one_of_our_errors(name: str, status:
     call, kind = CALLS[name]
     try:
         outcome = call.decipher(Response(status, headers, body))
-    except errors.MachFiveError as error:
+    except exceptions.MachFiveError as error:
         outcome = error
-    if isinstance(outcome, errors.MachFiveError):
+    if isinstance(outcome, exceptions.MachFiveError):
         assert (outcome.status_code, outcome.endpoint) == (status, call.request.endpoint)
         assert str(outcome)
     else:
@@ -228,22 +228,22 @@ def test_any_answer_is_the_type_promised_or_one_of_our_errors(name: str, status:
         assert isinstance(outcome, kind)
 
 
-def expected_class(status: int, code: str | None) -> type[errors.MachFiveError]:
+def expected_class(status: int, code: str | None) -> type[exceptions.MachFiveError]:
     """The error table of API.md, read once more."""
     table = {
-        400: errors.BadRequestError,
-        401: errors.UnauthorizedError,
-        402: errors.InsufficientCreditsError,
-        403: errors.ForbiddenError,
-        404: errors.NotFoundError,
-        408: errors.ServerError,
-        429: errors.WorkspaceLimitError if code == "WORKSPACE_LIMIT" else errors.RateLimitedError,
+        400: exceptions.BadRequestError,
+        401: exceptions.UnauthorizedError,
+        402: exceptions.InsufficientCreditsError,
+        403: exceptions.ForbiddenError,
+        404: exceptions.NotFoundError,
+        408: exceptions.ServerError,
+        429: exceptions.WorkspaceLimitError if code == "WORKSPACE_LIMIT" else exceptions.RateLimitedError,
     }
     if code in ("NOT_READY", None):
-        table[409] = errors.NotReadyError
+        table[409] = exceptions.NotReadyError
     if status < 400 or status > 599:
-        return errors.ProtocolError
-    return table.get(status, errors.ServerError if status >= 500 else errors.MachFivePermanentError)
+        return exceptions.ProtocolError
+    return table.get(status, exceptions.ServerError if status >= 500 else exceptions.MachFivePermanentError)
 
 
 CODES = [
@@ -264,7 +264,7 @@ CODES = [
 @pytest.mark.parametrize("code", CODES)
 def test_the_class_follows_the_table(code: str | None):
     for status in [*range(100, 200), *range(203, 600)]:
-        error = refusals.error_from(GET, answer(status, {"error": code, "message": "Why."}))
+        error = error_answers.error_from(GET, answer(status, {"error": code, "message": "Why."}))
         assert type(error) is expected_class(status, code), status
         assert error.status_code == status
         if status >= 400:
@@ -275,7 +275,7 @@ def test_the_class_follows_the_table(code: str | None):
 @example(status=400, body=b'{"detail":' + b"[" * 5000 + b"]" * 5000 + b"}", headers={})
 @example(status=400, body=b'{"error": ["a"], "message": {"a": 1}}', headers={})
 def test_error_from_never_raises(status: int, body: bytes, headers):
-    error = refusals.error_from(GET, Response(status, headers, body))
+    error = error_answers.error_from(GET, Response(status, headers, body))
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -288,7 +288,7 @@ def test_error_from_never_raises(status: int, body: bytes, headers):
 
 @pytest.mark.parametrize("detail", [None, "x", 7, 0, False, [1], [], {"required": 3, "pct_of_cap": 0.5}], ids=repr)
 def test_detail_of_any_type_is_kept(detail):
-    error = refusals.error_from(GET, answer(402, {"error": "X", "message": "m", "detail": detail}))
+    error = error_answers.error_from(GET, answer(402, {"error": "X", "message": "m", "detail": detail}))
     assert error.detail == detail
 
 
@@ -304,13 +304,13 @@ def test_detail_of_any_type_is_kept(detail):
     ],
 )
 def test_a_body_without_a_message_is_described_not_quoted(body: bytes, message: str):
-    assert refusals.error_from(GET, answer(502, body)).message == message
+    assert error_answers.error_from(GET, answer(502, body)).message == message
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_says_what_to_do(status: int):
-    error = refusals.error_from(GET, answer(status, b"", location="https://elsewhere.example"))
-    assert isinstance(error, errors.ProtocolError)
+    error = error_answers.error_from(GET, answer(status, b"", location="https://elsewhere.example"))
+    assert isinstance(error, exceptions.ProtocolError)
     assert "redirect, which is not followed" in error.message
 
 
@@ -328,7 +328,7 @@ def test_a_redirect_says_what_to_do(status: int):
     ],
 )
 def test_request_id(body, sent, request_id: str | None):
-    error = refusals.error_from(GET, answer(500, {"error": "E", "message": "m", **body}, **sent))
+    error = error_answers.error_from(GET, answer(500, {"error": "E", "message": "m", **body}, **sent))
     assert error.request_id == request_id
     assert len(str(error).splitlines()) == 1
 
@@ -338,7 +338,7 @@ def test_request_id(body, sent, request_id: str | None):
 )
 @pytest.mark.parametrize("status", [400, 429, 503])
 def test_retry_after_is_read(status: int, header, seconds: float | None):
-    assert refusals.error_from(GET, answer(status, {}, **header)).retry_after == seconds
+    assert error_answers.error_from(GET, answer(status, {}, **header)).retry_after == seconds
 
 
 keys = st.builds(
@@ -351,7 +351,7 @@ around = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 def test_a_key_the_server_quotes_is_never_shown(key: str, before: str, after: str, status: int):
     text = f"{before}{key}{after}"
     body = {"error": text, "message": text, "request_id": text, "detail": {text: [text, {"deep": text}]}}
-    error = refusals.error_from(GET, answer(status, body, x_request_id=text))
+    error = error_answers.error_from(GET, answer(status, body, x_request_id=text))
     secret = key.rpartition("_")[2]
     shown = f"{error} {error!r} {error.args} {error.message} {error.code} {error.request_id}"
     assert secret not in shown
@@ -414,7 +414,7 @@ def test_a_server_that_ignores_the_offset_is_not_paged_for_ever():
     pages = protocol.ListPages()
     page = [LeadList(str(number), "pending") for number in range(protocol.PAGE_SIZE)]
     assert pages.take(page) == page
-    with pytest.raises(errors.ProtocolError, match="twice"):
+    with pytest.raises(exceptions.ProtocolError, match="twice"):
         pages.take(page)
 
 
@@ -422,7 +422,7 @@ def test_a_server_that_ignores_the_offset_is_not_paged_for_ever():
 def test_the_whole_key_is_blanked_out(key: str):
     request = protocol.list_campaigns().request
     body = json.dumps({"error": "UNAUTHORIZED", "message": f"Key {key} is wrong", "detail": {"key": key}}).encode()
-    error = refusals.error_from(request, Response(401, {"x-request-id": key}, body))
+    error = error_answers.error_from(request, Response(401, {"x-request-id": key}, body))
     text = f"{error} {error.detail} {error.request_id}"
     assert key.removeprefix("mf_live_abc") not in text
     assert "***" in text

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.api.retries import ONCE, RetryPolicy, backoff, may_repeat, retry_after_seconds, should_stop
 
 NOW = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -84,7 +84,7 @@ def test_retry_after_never_raises_and_is_a_usable_pause(value: str | None):
 @given(st.integers(min_value=1, max_value=5000), st.floats(min_value=0, max_value=1, exclude_max=True))
 def test_backoff_is_bounded_by_base_and_cap(attempt: int, luck: float):
     policy = RetryPolicy()
-    pause = backoff(policy, attempt, errors.ServerError("x"), lambda: luck)
+    pause = backoff(policy, attempt, exceptions.ServerError("x"), lambda: luck)
     assert 0 <= pause <= policy.cap
     assert pause <= policy.base * 2 ** min(attempt - 1, 10)
 
@@ -97,11 +97,11 @@ def test_backoff_doubles_up_to_the_cap(attempt: int, longest: float):
 @pytest.mark.parametrize(
     ("error", "pause"),
     [
-        (errors.RateLimitedError("x", retry_after=7), 7),
-        (errors.ServerError("x", retry_after=0), 0),
-        (errors.ServerError("x", retry_after=61), 60),
-        (errors.RateLimitedError("x"), 0.25),
-        (errors.BadRequestError("x", retry_after=7), 0.25),
+        (exceptions.RateLimitedError("x", retry_after=7), 7),
+        (exceptions.ServerError("x", retry_after=0), 0),
+        (exceptions.ServerError("x", retry_after=61), 60),
+        (exceptions.RateLimitedError("x"), 0.25),
+        (exceptions.BadRequestError("x", retry_after=7), 0.25),
         (OSError(), 0.25),
         (None, 0.25),
     ],
@@ -111,7 +111,7 @@ def test_the_server_is_taken_at_its_word_up_to_a_cap(error, pause: float):
     assert backoff(RetryPolicy(), 1, error, lambda: 0.5) == pause
 
 
-ASKED = errors.RateLimitedError("x", retry_after=30)
+ASKED = exceptions.RateLimitedError("x", retry_after=30)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +127,8 @@ ASKED = errors.RateLimitedError("x", retry_after=30)
         (1, 59, ASKED, 30, False),
         (1, 60, ASKED, 30, True),
         (5, 1, ASKED, 30, True),
-        (1, 59, errors.RateLimitedError("x"), 30, True),
-        (1, 59, errors.BadRequestError("x", retry_after=30), 30, True),
+        (1, 59, exceptions.RateLimitedError("x"), 30, True),
+        (1, 59, exceptions.BadRequestError("x", retry_after=30), 30, True),
     ],
 )
 def test_should_stop(attempt: int, elapsed: float, error, pause: float, stop: bool):
@@ -142,20 +142,20 @@ def test_once_never_repeats():
 @pytest.mark.parametrize(
     ("error", "read", "paid"),
     [
-        (errors.ServerError("x"), True, False),
-        (errors.RateLimitedError("x"), True, False),
-        (errors.WorkspaceLimitError("x"), True, False),
-        (errors.ProtocolError("x"), True, False),
-        (errors.TransportError("x"), True, False),
-        (errors.TransportError("x", may_have_arrived=True), True, False),
-        (errors.TransportError("x", may_have_arrived=False), True, True),
-        (errors.NotReadyError("x"), False, False),
-        (errors.BadRequestError("x"), False, False),
-        (errors.UnauthorizedError("x"), False, False),
-        (errors.InsufficientCreditsError("x"), False, False),
-        (errors.ForbiddenError("x"), False, False),
-        (errors.NotFoundError("x"), False, False),
-        (errors.ConfigurationError("x"), False, False),
+        (exceptions.ServerError("x"), True, False),
+        (exceptions.RateLimitedError("x"), True, False),
+        (exceptions.WorkspaceLimitError("x"), True, False),
+        (exceptions.ProtocolError("x"), True, False),
+        (exceptions.TransportError("x"), True, False),
+        (exceptions.TransportError("x", may_have_arrived=True), True, False),
+        (exceptions.TransportError("x", may_have_arrived=False), True, True),
+        (exceptions.NotReadyError("x"), False, False),
+        (exceptions.BadRequestError("x"), False, False),
+        (exceptions.UnauthorizedError("x"), False, False),
+        (exceptions.InsufficientCreditsError("x"), False, False),
+        (exceptions.ForbiddenError("x"), False, False),
+        (exceptions.NotFoundError("x"), False, False),
+        (exceptions.ConfigurationError("x"), False, False),
         (OSError(), False, False),
         (KeyboardInterrupt(), False, False),
     ],

@@ -17,7 +17,7 @@ from typing import Any
 
 from machfive_provider.operators.export import MachFiveExportListOperator
 from tests.benchmarks.export_server import list_id
-from tests.support import Run
+from tests.tasks import Run
 
 WARM_UP = 100
 

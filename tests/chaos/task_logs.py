@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 
-TYPED = frozenset(errors.__all__)
+TYPED = frozenset(exceptions.__all__)
 # Airflow's own, of which no provider is the author: its API server was slow, its database locked.
 INFRASTRUCTURE = frozenset({"AirflowRuntimeError", "ServerResponseError", "TaskAlreadyRunningError"})
 # Airflow raises these where a trigger of ours crashed or outlived its deadline.

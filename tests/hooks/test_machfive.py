@@ -12,12 +12,13 @@ from typing import Any
 import pendulum
 import pytest
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.api.models import Lead, LeadList
 from machfive_provider.api.retries import RetryPolicy
 from machfive_provider.hooks.machfive import MachFiveHook
 from machfive_provider.sandbox import Sandbox, SandboxSettings
-from tests.support import NO_PAUSE, UNKNOWN_ID, WORLDS, http, raw_server, unused_url
+from tests.sockets import NO_PAUSE, WORLDS, http, raw_server, unused_url
+from tests.tasks import UNKNOWN_ID
 
 LEAD = Lead("dana.reyes@example.com", name="Dana Reyes", company="Reyes Logistics")
 OPTIONS = {"email_count": 2, "email_signature": "Best", "list_name": "Spring"}
@@ -116,7 +117,7 @@ def test_plain_mappings_are_leads_too(ask: Ask, sandbox: Sandbox, connect: Conne
 )
 def test_what_is_no_lead_is_not_sent(ask: Ask, sandbox: Sandbox, connect: Connect, leads: Any, says: str):
     connect(sandbox)
-    with pytest.raises(errors.InvalidLeadsError, match=says) as caught:
+    with pytest.raises(exceptions.InvalidLeadsError, match=says) as caught:
         ask("generate_batch", sandbox.campaign_id, leads)
     assert "dana" not in str(caught.value).lower()
     assert sandbox.requests == []
@@ -126,7 +127,7 @@ def test_the_generations_refuse_in_their_own_words(ask: Ask, either: Sandbox):
     """The server judges what the two disagree on; its message arrives."""
     call = {"2025": {"email_count": 6}, "2026": {"email_count": 5, "email_signature": "Best"}}
     most = {"2025": 5, "2026": 4}[either.settings.generation]
-    with pytest.raises(errors.BadRequestError, match=f"from 1 to {most}"):
+    with pytest.raises(exceptions.BadRequestError, match=f"from 1 to {most}"):
         ask("generate_batch", either.campaign_id, [LEAD], call[either.settings.generation])
     assert either.purchases == []
 
@@ -216,7 +217,7 @@ def test_resolve_campaign(ask: Ask, sandbox: Sandbox, connect: Connect):
 def test_resolve_campaign_wants_the_whole_name(ask: Ask, sandbox: Sandbox, connect: Connect):
     connect(sandbox)
     campaigns = sandbox.workspaces[0].campaigns
-    with pytest.raises(errors.ConfigurationError) as caught:
+    with pytest.raises(exceptions.ConfigurationError) as caught:
         ask("resolve_campaign", campaigns[0].name[:-1])
     for each in campaigns:
         assert f"'{each.name}' ({each.id})" in str(caught.value)
@@ -227,7 +228,7 @@ def test_resolve_campaign_refuses_to_choose(ask: Ask, sandbox: Sandbox, connect:
     connect(sandbox)
     first, second = sandbox.workspaces[0].campaigns[:2]
     second.name = first.name.upper()
-    with pytest.raises(errors.ConfigurationError, match="several campaigns are called") as caught:
+    with pytest.raises(exceptions.ConfigurationError, match="several campaigns are called") as caught:
         ask("resolve_campaign", first.name)
     assert first.id in str(caught.value)
     assert second.id in str(caught.value)
@@ -238,10 +239,10 @@ def test_resolve_campaign_where_there_are_none_or_many(ask: Ask, sandbox: Sandbo
     campaigns = sandbox.workspaces[0].campaigns
     model = campaigns[0]
     campaigns.clear()
-    with pytest.raises(errors.ConfigurationError, match="none at all"):
+    with pytest.raises(exceptions.ConfigurationError, match="none at all"):
         ask("resolve_campaign", "Spring")
     campaigns.extend(type(model)(f"{number}", f"Campaign {number}", 0.0, 0.0) for number in range(13))
-    with pytest.raises(errors.ConfigurationError, match=r"'Campaign 9' \(9\) and 3 more"):
+    with pytest.raises(exceptions.ConfigurationError, match=r"'Campaign 9' \(9\) and 3 more"):
         ask("resolve_campaign", "Spring")
 
 
@@ -352,7 +353,7 @@ def test_the_test_leaves_no_connection_open(sandbox: Sandbox, connect: Connect):
 
 def test_a_connection_that_does_not_exist(ask: Ask, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG)
-    with pytest.raises(errors.ConfigurationError, match="'nobody_made_this' does not exist") as caught:
+    with pytest.raises(exceptions.ConfigurationError, match="'nobody_made_this' does not exist") as caught:
         ask("list_campaigns", conn_id="nobody_made_this")
     assert "type MachFive" in str(caught.value)
     assert "machfive_conn_id" in str(caught.value)
@@ -378,7 +379,7 @@ def test_a_rotated_key_is_read_after_forgetting_the_connection(sandbox: Sandbox,
         assert hook.list_campaigns()
         sandbox.workspaces[0].api_key = KEY
         connect(sandbox)
-        with pytest.raises(errors.UnauthorizedError):
+        with pytest.raises(exceptions.UnauthorizedError):
             hook.list_campaigns()
         hook.forget_connection()
         assert hook.list_campaigns()
@@ -399,9 +400,9 @@ def test_a_purchase_is_sent_once_and_a_read_repeated(ask: Ask, sandbox: Sandbox,
     connect(sandbox)
     sandbox.fault("status", times=None, status=500)
     for method, args in (("generate", [LEAD]), ("generate_batch", [[LEAD]])):
-        with pytest.raises(errors.ServerError):
+        with pytest.raises(exceptions.ServerError):
             ask(method, sandbox.campaign_id, *args)
-    with pytest.raises(errors.ServerError):
+    with pytest.raises(exceptions.ServerError):
         ask("get_list", UNKNOWN_ID)
     assert [len(sandbox.requests_to(each)) for each in ("generate", "generate-batch", "list")] == [1, 1, 5]
 
@@ -409,7 +410,7 @@ def test_a_purchase_is_sent_once_and_a_read_repeated(ask: Ask, sandbox: Sandbox,
 def test_the_retry_policy_is_the_callers(sandbox: Sandbox, connect: Connect):
     connect(sandbox)
     sandbox.fault("html", times=None)
-    with MachFiveHook(retry_policy=RetryPolicy(attempts=2, base=0.0)) as hook, pytest.raises(errors.ServerError):
+    with MachFiveHook(retry_policy=RetryPolicy(attempts=2, base=0.0)) as hook, pytest.raises(exceptions.ServerError):
         hook.list_campaigns()
     assert len(sandbox.requests) == 2
 
@@ -431,7 +432,7 @@ def test_nothing_malformed_is_sent(
     ask: Ask, sandbox: Sandbox, connect: Connect, method: str, args: tuple[Any, ...], names: str
 ):
     connect(sandbox)
-    with pytest.raises(errors.ConfigurationError, match=names):
+    with pytest.raises(exceptions.ConfigurationError, match=names):
         ask(method, *args)
     assert sandbox.requests == []
 
@@ -439,6 +440,6 @@ def test_nothing_malformed_is_sent(
 def test_a_traceback_does_not_show_the_key(ask: Ask, sandbox: Sandbox, connect: Connect):
     connect(sandbox)
     sandbox.fault("status", times=None, status=403, message=f"{sandbox.api_key} lacks a scope")
-    with pytest.raises(errors.ForbiddenError, match=r"\*\*\* lacks a scope") as caught:
+    with pytest.raises(exceptions.ForbiddenError, match=r"\*\*\* lacks a scope") as caught:
         ask("list_campaigns")
     assert sandbox.api_key not in "".join(traceback.format_exception(caught.value))

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.api import protocol
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator, MachFiveGenerateOperator
 from machfive_provider.sandbox import Sandbox
-from machfive_provider.triggers.settling import MachFiveSettlingTrigger
-from tests import support
-from tests.support import LEADS, PERSONAL, Clock, Killed, Logs, Run, StateStore, assert_plain, leaks
+from machfive_provider.triggers.unanswered_purchase import MachFiveSettlingTrigger
+from tests.clock import Clock
+from tests.tasks import LEADS, PERSONAL, Killed, Logs, Run, StateStore, assert_plain, leaks
 
-running_timed_sandbox, timed_sandbox, clock = support.running_timed_sandbox, support.timed_sandbox, support.clock
 Connect = Callable[..., None]
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
 STORES = pytest.mark.parametrize("stored", [False, True], ids=["no store", "store"])
@@ -169,7 +169,7 @@ def test_accepted_and_not_to_be_seen_yet(
     expected = undisturbed(each)
     each.lose_answer(ending, accepted=True)
     each.fault("visible_late", seconds=60)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run()()
     each.later()
     second = each.run()
@@ -189,9 +189,9 @@ def test_accepted_and_the_look_fails(deferrable: bool, stored: bool, ending: str
     each = task(deferrable, stored)
     each.lose_answer(ending, accepted=True)
     each.sandbox.fault("status", endpoint="lists", after=1, times=10, status=500, headers={"Retry-After": "0"})
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run()()
-    with pytest.raises(errors.ServerError):
+    with pytest.raises(exceptions.ServerError):
         each.run()()
     assert each.run()() == each.lists[0]
     assert (each.posts, len(each.lists)) == (1, 1)
@@ -206,7 +206,7 @@ def test_accepted_and_seen_only_after_the_settling_time(
     each = task(deferrable, stored)
     each.lose_answer("reset", accepted=True)
     each.fault("visible_late", seconds=1000)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run()()
     each.later()
     second = each.run()
@@ -236,7 +236,7 @@ def test_a_list_that_turns_up_while_it_is_bought_again(
     each = task(deferrable, stored)
     each.lose_answer("reset", accepted=True)
     each.fault("visible_late", seconds=1000)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run()()
     original = each.sandbox._state.buy
 
@@ -266,7 +266,7 @@ def test_not_accepted(deferrable: bool, stored: bool, ending: str, task: Callabl
     each = task(deferrable, stored)
     expected = undisturbed(each)
     each.lose_answer(ending, accepted=False)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run()()
     assert each.lists == []
     each.later()
@@ -288,7 +288,7 @@ def test_lost_again_and_again(deferrable: bool, stored: bool, task: Callable[...
         each.lose_answer("reset", accepted=accepted)
         if accepted:
             each.fault("visible_late", seconds=30)
-        with pytest.raises(errors.AmbiguousSubmissionError):
+        with pytest.raises(exceptions.AmbiguousSubmissionError):
             each.run()()
         each.later()
     assert each.run()() == each.lists[0]
@@ -359,7 +359,7 @@ def test_without_waiting_for_completion(deferrable: bool, stored: bool, ending: 
     each = task(deferrable, stored)
     each.lose_answer(ending, accepted=True)
     each.fault("visible_late", seconds=60)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run(wait_for_completion=False)()
     second = each.run(wait_for_completion=False)
     with each.looking_on(second, 50):
@@ -401,11 +401,11 @@ def test_a_cut_tag_without_an_answer_stops_the_buying(deferrable: bool, stored: 
     each = task(deferrable, stored)
     each.lose_answer("reset", accepted=True)
     each.fault("cut_name", length=30)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run()()
     for _ in range(3):
         each.later(1000)
-        with pytest.raises(errors.AmbiguousSubmissionError, match=f"names of lists {each.lists[0]} were cut"):
+        with pytest.raises(exceptions.AmbiguousSubmissionError, match=f"names of lists {each.lists[0]} were cut"):
             each.run()()
     assert (each.posts, len(each.lists)) == (1, 1)
     each.sandbox.rename(each.lists[0], str(each.sandbox.purchases[0].list_name))
@@ -424,7 +424,7 @@ def test_a_name_without_a_trace_of_its_tag_and_no_answer(
     kind, arguments = SPOILT[spoilt]
     each.lose_answer("reset", accepted=True)
     each.fault(kind, **arguments)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run()()
     second = each.run()
     with each.looking_on(second, 120):
@@ -440,7 +440,7 @@ def test_trouble_while_looking_on(task: Callable[..., Task], logs: Logs):
     """In the triggerer a failed look is tried again; the time counts on."""
     each = task(deferrable=True)
     each.lose_answer("reset", accepted=False)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run()()
     each.sandbox.fault("status", endpoint="lists", after=1, times=2, status=500)
     run = each.run()
@@ -452,10 +452,10 @@ def test_trouble_while_looking_on(task: Callable[..., Task], logs: Logs):
 def test_a_refused_look_while_looking_on_ends_the_task(task: Callable[..., Task]):
     each = task(deferrable=True)
     each.lose_answer("reset", accepted=False)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run()()
     each.sandbox.fault("status", endpoint="lists", after=1, times=None, status=403)
-    with pytest.raises(errors.ForbiddenError):
+    with pytest.raises(exceptions.ForbiddenError):
         each.run()()
     assert (each.posts, each.lists) == (1, [])
 
@@ -464,7 +464,7 @@ def test_a_full_workspace_between_the_looks(task: Callable[..., Task], clock: Cl
     """Waiting for room does not begin the settling anew, and a purchase in doubt stays one."""
     each = task(deferrable=False)
     each.lose_answer("reset", accepted=False)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run()()
     each.fault("status", status=429, code="WORKSPACE_LIMIT")
     before = clock()
@@ -477,7 +477,7 @@ def test_a_later_try_does_not_take_over_what_an_earlier_one_waited_for(task: Cal
     """Airflow may resume a lost task with the event of its earlier try."""
     each = task(deferrable=True)
     each.lose_answer("reset", accepted=False)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run()()
     run = each.run()
     event = {
@@ -487,7 +487,7 @@ def test_a_later_try_does_not_take_over_what_an_earlier_one_waited_for(task: Cal
         "absent_since": clock() - 9999,
         "granted": False,
     }
-    with pytest.raises(support.TaskDeferred) as caught:
+    with pytest.raises(TaskDeferred) as caught:
         run.task.resume_submission(run.context, event)
     assert isinstance(caught.value.trigger, MachFiveSettlingTrigger)
     assert each.posts == 1
@@ -521,7 +521,7 @@ def test_a_lost_generate_whose_list_turns_up_late(
     each = task(deferrable=False, stored=stored, endpoint="generate")
     each.lose_answer(ending, accepted=True)
     each.fault("visible_late", seconds=late)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run()()
     second = each.run()
     with each.looking_on(second, late - 20):
@@ -535,7 +535,7 @@ def test_a_lost_generate_whose_list_turns_up_late(
 def test_a_lost_generate_that_was_not_accepted(stored: bool, ending: str, task: Callable[..., Task], logs: Logs):
     each = task(deferrable=False, stored=stored, endpoint="generate")
     each.lose_answer(ending, accepted=False)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run()()
     second = each.run()
     with each.looking_on(second, 720):
@@ -554,7 +554,7 @@ def test_a_single_lead_deferrable(stored: bool, accepted: bool, task: Callable[.
     each.sandbox.fault("reset", endpoint="generate-batch", accepted=accepted)
     if accepted:
         each.sandbox.fault("visible_late", seconds=60)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         each.run()()
     second = each.run()
     with each.looking_on(second, 50 if accepted else 120):

@@ -9,22 +9,22 @@ from typing import Any, NamedTuple
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.operators.export import MachFiveExportListOperator
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator, MachFiveGenerateOperator
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.sensors.lead_list import MachFiveListSensor
-from tests.support import LEADS, PERSONAL, UNKNOWN_ID, leaks, task_context
+from tests.tasks import LEADS, PERSONAL, UNKNOWN_ID, leaks, task_context
 
 Connect = Callable[..., None]
-CONFIGURATION, LEAD_ERROR = errors.ConfigurationError, errors.InvalidLeadsError
+CONFIGURATION, LEAD_ERROR = exceptions.ConfigurationError, exceptions.InvalidLeadsError
 DANA = LEADS[0]
 GIVEN = object()  # leave the argument as the test's default
 
 
 class Bad(NamedTuple):
     arguments: dict[str, Any]
-    error: type[errors.MachFiveError]
+    error: type[exceptions.MachFiveError]
     says: tuple[str, ...]
     asks: bool = False  # may look at the API, with GETs, to find out
 
@@ -203,7 +203,7 @@ def test_a_malformed_connection(kind: type, connection: str, sandbox: Sandbox, c
     given = {"campaign_id": sandbox.campaign_id, "export_to": str(tmp_path / "out")}
     arguments = {name: given.get(name) if value is GIVEN else value for name, value in DEFAULTS[kind][1].items()}
     operator = kind(task_id="bad", **arguments)
-    with pytest.raises(errors.ConfigurationError) as caught:
+    with pytest.raises(exceptions.ConfigurationError) as caught:
         operator.execute(task_context(operator))
     for part in says:
         assert part in str(caught.value)
@@ -215,5 +215,5 @@ def test_a_connection_that_is_not_there(kind: type, sandbox: Sandbox, tmp_path: 
     given = {"campaign_id": sandbox.campaign_id, "export_to": str(tmp_path / "out")}
     arguments = {name: given.get(name) if value is GIVEN else value for name, value in DEFAULTS[kind][1].items()}
     operator = kind(task_id="bad", machfive_conn_id="nobody_made_this", **arguments)
-    with pytest.raises(errors.ConfigurationError, match=r"'nobody_made_this'.*machfive_conn_id"):
+    with pytest.raises(exceptions.ConfigurationError, match=r"'nobody_made_this'.*machfive_conn_id"):
         operator.execute(task_context(operator))

@@ -9,13 +9,12 @@ from typing import Any
 import pendulum
 import pytest
 
-from machfive_provider import errors
-from machfive_provider.operators.generate import MachFiveGenerateBatchOperator, MachFiveGenerateOperator
+from machfive_provider import exceptions
+from machfive_provider.operators.generate import MachFiveGenerateOperator
 from machfive_provider.sandbox import Sandbox
-from tests import support
-from tests.support import LEADS, Clock, Logs, Run, StateStore
+from tests.clock import Clock
+from tests.tasks import LEADS, Logs, Run, StateStore, batch
 
-running_timed_sandbox, timed_sandbox, clock = support.running_timed_sandbox, support.timed_sandbox, support.clock
 Connect = Callable[..., None]
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
 STORES = pytest.mark.parametrize("stored", [False, True], ids=["no store", "store"])
@@ -28,12 +27,6 @@ def sandbox(timed_sandbox: Sandbox, connect: Connect) -> Sandbox:
     """Give the sandbox that lives by the test's clock, connected."""
     connect(timed_sandbox)
     return timed_sandbox
-
-
-def batch(sandbox: Sandbox, **arguments: Any) -> MachFiveGenerateBatchOperator:
-    """Make the operator as a DAG author does, short of what the test sets."""
-    known = {"task_id": "write", "leads": list(LEADS), "campaign_id": sandbox.campaign_id}
-    return MachFiveGenerateBatchOperator(**{**known, **arguments})
 
 
 def after_clear(operator: Any, clock: Clock, tries: int = 1, *, hours: float = HOURS, **more: Any) -> Run:
@@ -97,7 +90,7 @@ def test_new_leads_after_a_clear_are_bought_by_a_retry_as_well(stored: bool, san
     changed = batch(sandbox, leads=CHANGED)
     sandbox.fault("status", endpoint="lists", times=10, status=500)
     opening = after_clear(changed, clock, store=store)
-    with pytest.raises(errors.ServerError):
+    with pytest.raises(exceptions.ServerError):
         opening()
     sandbox.clear_faults()
     began = opening.context["dag_run"].start_date
@@ -107,7 +100,7 @@ def test_new_leads_after_a_clear_are_bought_by_a_retry_as_well(stored: bool, san
 
 def test_changing_a_lead_between_two_tries_is_refused(sandbox: Sandbox):
     first = Run(batch(sandbox))()
-    with pytest.raises(errors.MachFivePermanentError, match="leads or options changed") as caught:
+    with pytest.raises(exceptions.MachFivePermanentError, match="leads or options changed") as caught:
         Run(batch(sandbox, leads=CHANGED), try_number=2)()
     assert first in caught.value.message
     assert posts(sandbox) == 1
@@ -119,7 +112,7 @@ def test_a_clear_in_doubt_looks_on_as_a_retry_does(deferrable: bool, sandbox: Sa
     operator = batch(sandbox, deferrable=deferrable)
     sandbox.fault("reset", endpoint="generate-batch", accepted=True)
     sandbox.fault("visible_late", seconds=60)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         Run(operator)()
     assert after_clear(operator, clock, hours=1.0)() == sandbox.purchases[0].list_id
     assert "before buying" in logs.text
@@ -221,7 +214,7 @@ def test_resubmit_looks_on_within_its_round(deferrable: bool, sandbox: Sandbox, 
     Run(operator)()
     sandbox.fault("reset", endpoint="generate-batch", accepted=True)
     sandbox.fault("visible_late", seconds=60)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         after_clear(operator, clock)()
     assert Run(operator, try_number=3, clears=1)() == sandbox.purchases[1].list_id
     assert "before buying" in logs.text
@@ -233,7 +226,7 @@ def test_fail_refuses_to_use_what_is_bought_and_to_buy_it_again(deferrable: bool
     operator = batch(sandbox, on_existing_list="fail", deferrable=deferrable)
     first = Run(operator)()
     for again in (Run(operator, try_number=2), after_clear(operator, clock, tries=2)):
-        with pytest.raises(errors.MachFivePermanentError, match=f"already bought, as list {first}"):
+        with pytest.raises(exceptions.MachFivePermanentError, match=f"already bought, as list {first}"):
             again()
     assert posts(sandbox) == 1
 
@@ -241,7 +234,7 @@ def test_fail_refuses_to_use_what_is_bought_and_to_buy_it_again(deferrable: bool
 def test_fail_buys_again_what_failed(sandbox: Sandbox):
     operator = batch(sandbox, on_existing_list="fail")
     sandbox.fault("fail_list")
-    with pytest.raises(errors.BatchFailedError):
+    with pytest.raises(exceptions.BatchFailedError):
         Run(operator)()
     # No POST is open: the failed list is generation 1, the store vouches that no other was sent.
     assert Run(operator, try_number=2, store=StateStore())() == sandbox.purchases[1].list_id
@@ -257,7 +250,7 @@ def test_a_shard_that_moved_while_its_answer_was_lost_is_not_bought_again(sandbo
 
     sandbox.fault("reset", endpoint="generate-batch", accepted=True)
     sandbox.fault("visible_late", endpoint="generate-batch", seconds=60)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         shard(0, 1)()
     shard(1, 2)()
     assert len(sandbox.purchases) == 1

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.operators.export import MachFiveExportListOperator
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
 from machfive_provider.sandbox import Sandbox
-from tests.support import LEADS, UNKNOWN_ID, FakeTaskInstance, Run, http, raw_server, task_context, temporary_databases
+from tests.sockets import http, raw_server
+from tests.tasks import LEADS, UNKNOWN_ID, FakeTaskInstance, Run, task_context, temporary_databases
 
 Connect = Callable[..., None]
 FORMS = pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
@@ -114,7 +115,7 @@ def test_nothing_is_left_after_an_export_that_breaks_off(form: str, connect: Con
     before = temporary_databases()
     with serving(4000, cut=1, domain=f"{LONG}.example") as url:
         connect(host=url, password="mf_live_0123456789abcdefghijABCDEFGHIJ00")
-        with pytest.raises(errors.TransportError, match="broke off"):
+        with pytest.raises(exceptions.TransportError, match="broke off"):
             Run(operator)()
     assert temporary_databases() == before
     assert list(tmp_path.iterdir()) == []
@@ -140,7 +141,7 @@ def test_nothing_is_left_after_a_batch_whose_leads_are_missing(
     )
     before = temporary_databases()
     run = watched(operator)
-    with pytest.raises(errors.IncompleteExportError, match="lacks 3 of the 3 leads"):
+    with pytest.raises(exceptions.IncompleteExportError, match="lacks 3 of the 3 leads"):
         run()
     assert run.xcoms["machfive_export"]["extra"] == 4000
     assert len(sandbox.requests_to("export")) == len(written)

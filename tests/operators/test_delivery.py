@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator, MachFiveGenerateOperator
 from machfive_provider.sandbox import Sandbox
-from tests import test_destinations
-from tests.support import LEADS, PERSONAL, Logs, Pauses, Run, leaks
+from tests.clock import Pauses
+from tests.delivery import test_destination
+from tests.tasks import LEADS, PERSONAL, Logs, Run, batch, leaks
 
 Connect = Callable[..., None]
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
 FORMS = pytest.mark.parametrize("form", ["jsonl", "json", "csv"])
 POLICIES = pytest.mark.parametrize("policy", ["fail", "warn", "ignore"])
-bucket = test_destinations.bucket
+bucket = test_destination.bucket
 
 
 @pytest.fixture(autouse=True)
@@ -29,12 +30,8 @@ def _no_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", Pauses())
 
 
-def batch(sandbox: Sandbox, export_to: Any, **arguments: Any) -> MachFiveGenerateBatchOperator:
-    """Make the operator as a DAG author does, short of what the test sets."""
-    known: dict[str, Any] = {"task_id": "write", "leads": list(LEADS), "campaign_id": sandbox.campaign_id}
-    if "leads_path" in arguments:
-        del known["leads"]
-    return MachFiveGenerateBatchOperator(**{**known, "export_to": str(export_to), **arguments})
+def exporting(sandbox: Sandbox, export_to: Any, **arguments: Any) -> MachFiveGenerateBatchOperator:
+    return batch(sandbox, export_to=str(export_to), **arguments)
 
 
 def figures(run: Run) -> tuple[int | None, ...]:
@@ -57,9 +54,9 @@ def test_missing_leads_are_ready_to_be_submitted_again(
     connect(sandbox)
     sandbox.fault("lose_leads", count=2)
     target, beside = tmp_path / f"emails.{form}", tmp_path / f"emails.{form}.missing.csv"
-    run = Run(batch(sandbox, target, export_format=form, on_missing_leads=policy, deferrable=deferrable))
+    run = Run(exporting(sandbox, target, export_format=form, on_missing_leads=policy, deferrable=deferrable))
     if policy == "fail":
-        with pytest.raises(errors.IncompleteExportError, match="lacks 2 of the 3 leads") as caught:
+        with pytest.raises(exceptions.IncompleteExportError, match="lacks 2 of the 3 leads") as caught:
             run()
         for told in (str(beside), "leads_path", "on_missing_leads='warn'", "support", sandbox.purchases[0].list_id):
             assert told in caught.value.message
@@ -74,18 +71,18 @@ def test_missing_leads_are_ready_to_be_submitted_again(
     with beside.open(newline="") as file:
         assert list(csv.DictReader(file)) == list(LEADS[1:])
 
-    Run(batch(sandbox, tmp_path / "rest", leads_path=str(beside)), run_id="manual__2")()
+    Run(exporting(sandbox, tmp_path / "rest", leads_path=str(beside)), run_id="manual__2")()
     assert sandbox.requests_to("generate-batch")[-1].json["leads"] == list(LEADS[1:])
 
 
 def test_an_object_store_gets_the_file_as_well(sandbox: Sandbox, connect: Connect, bucket: Any):
     connect(sandbox)
     sandbox.fault("lose_leads")
-    run = Run(batch(sandbox, "memory://crm/emails.jsonl", on_missing_leads="warn"))
+    run = Run(exporting(sandbox, "memory://crm/emails.jsonl", on_missing_leads="warn"))
     run()
     assert run.xcoms["machfive_export"]["missing_path"] == "memory://crm/emails.jsonl.missing.csv"
     assert b"sam.okafor@example.net" in bucket.objects["/crm/emails.jsonl.missing.csv"]
-    Run(batch(sandbox, "memory://crm/emails.jsonl"), run_id="manual__2")()
+    Run(exporting(sandbox, "memory://crm/emails.jsonl"), run_id="manual__2")()
     assert list(bucket.objects) == ["/crm/emails.jsonl"]
 
 
@@ -94,10 +91,10 @@ def test_the_file_of_an_earlier_attempt_goes_when_nothing_is_missing(
 ):
     connect(sandbox)
     sandbox.fault("lose_leads")
-    with pytest.raises(errors.IncompleteExportError):
-        Run(batch(sandbox, tmp_path / "emails.jsonl"))()
+    with pytest.raises(exceptions.IncompleteExportError):
+        Run(exporting(sandbox, tmp_path / "emails.jsonl"))()
     assert len(list(tmp_path.iterdir())) == 2
-    run = Run(batch(sandbox, tmp_path / "emails.jsonl"), run_id="manual__2")
+    run = Run(exporting(sandbox, tmp_path / "emails.jsonl"), run_id="manual__2")
     run()
     assert [each.name for each in tmp_path.iterdir()] == ["emails.jsonl"]
     assert figures(run) == (3, 0, 0, None)
@@ -110,7 +107,7 @@ def test_a_file_that_cannot_be_removed_is_told_and_fails_nothing(
 ):
     connect(sandbox)
     (tmp_path / "emails.jsonl.missing.csv").mkdir()
-    run = Run(batch(sandbox, tmp_path / "emails.jsonl"))
+    run = Run(exporting(sandbox, tmp_path / "emails.jsonl"))
     run()
     assert logs.count("emails.jsonl.missing.csv' was written by an earlier attempt") == 1
     assert run.xcoms["machfive_export"]["missing_path"] is None
@@ -121,7 +118,7 @@ def test_a_file_that_cannot_be_removed_is_told_and_fails_nothing(
 def test_extra_leads(policy: str, form: str, sandbox: Sandbox, connect: Connect, tmp_path: Path, logs: Logs):
     connect(sandbox)
     sandbox.fault("extra_leads", count=2)
-    run = Run(batch(sandbox, tmp_path / "emails", export_format=form, on_missing_leads=policy))
+    run = Run(exporting(sandbox, tmp_path / "emails", export_format=form, on_missing_leads=policy))
     run()
     assert figures(run) == (5, 0, 2, None)
     assert logs.count("holds 2 leads more than was bought") == 1
@@ -133,8 +130,8 @@ def test_an_extra_lead_hides_no_missing_one(sandbox: Sandbox, connect: Connect, 
     connect(sandbox)
     sandbox.fault("lose_leads")
     sandbox.fault("extra_leads")
-    run = Run(batch(sandbox, tmp_path / "emails.jsonl"))
-    with pytest.raises(errors.IncompleteExportError, match="lacks 1 of the 3 leads"):
+    run = Run(exporting(sandbox, tmp_path / "emails.jsonl"))
+    with pytest.raises(exceptions.IncompleteExportError, match="lacks 1 of the 3 leads"):
         run()
     assert figures(run) == (3, 1, 1, None)
     assert logs.count("holds 1 lead more than was bought") == 1
@@ -148,7 +145,7 @@ def test_the_same_lead_again_is_extra_and_emails_are_compared_whatever_their_cas
     delivered = [{"email": lead["email"].upper(), "sequence": emails} for lead in (*LEADS, LEADS[0])]
     body = json.dumps({"leads": delivered})
     sandbox.fault("status", endpoint="export", status=200, body=body, content_type="application/json")
-    run = Run(batch(sandbox, tmp_path / "emails.jsonl", email_count=1))
+    run = Run(exporting(sandbox, tmp_path / "emails.jsonl", email_count=1))
     run()
     assert figures(run) == (4, 0, 1, 0)
 
@@ -167,7 +164,7 @@ def test_leads_with_fewer_emails_than_asked(
 ):
     connect(sandbox)
     sandbox.fault("short_sequences", count=2)
-    run = Run(batch(sandbox, tmp_path / "emails", export_format=form, deferrable=deferrable, **asked))
+    run = Run(exporting(sandbox, tmp_path / "emails", export_format=form, deferrable=deferrable, **asked))
     run()
     assert figures(run) == (3, 0, 0, 2 if asked else None)
     assert logs.count("holds 2 leads with fewer emails than email_count=3 asks for") == bool(asked)
@@ -178,7 +175,7 @@ def test_leads_with_fewer_emails_than_asked(
 def test_a_whole_csv_is_fetched_once(sandbox: Sandbox, connect: Connect, tmp_path: Path, logs: Logs):
     connect(sandbox)
     sandbox.fault("lose_leads")
-    operator = batch(sandbox, tmp_path / "a.csv", export_format="csv", email_count=3, on_missing_leads="ignore")
+    operator = exporting(sandbox, tmp_path / "a.csv", export_format="csv", email_count=3, on_missing_leads="ignore")
     run = Run(operator)
     run()
     assert figures(run) == (2, 1, 0, 0)
@@ -199,9 +196,9 @@ def test_leads_that_change_meanwhile_are_only_counted(
         slow_sandbox.complete(trigger.list_ids[0])
 
     slow_sandbox.fault("lose_leads")
-    operator = batch(slow_sandbox, tmp_path / "emails.jsonl", leads_path=str(leads), deferrable=True, email_count=3)
+    operator = exporting(slow_sandbox, tmp_path / "emails.jsonl", leads_path=str(leads), deferrable=True, email_count=3)
     run = Run(operator, between=end)
-    with pytest.raises(errors.IncompleteExportError, match=r"lacks 1 of the 3 leads.*Only their number is known"):
+    with pytest.raises(exceptions.IncompleteExportError, match=r"lacks 1 of the 3 leads.*Only their number is known"):
         run()
     assert figures(run) == (2, 1, 0, None)
     assert run.xcoms["machfive_export"]["missing_path"] is None

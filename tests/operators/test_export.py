@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.api.models import Lead
 from machfive_provider.hooks.machfive import MachFiveHook
 from machfive_provider.operators.export import MachFiveExportListOperator
 from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.triggers.lead_list import MachFiveListTrigger
-from tests.support import LEADS, PERSONAL, UNKNOWN_ID, Logs, Pauses, Run, leaks
+from tests.clock import Pauses
+from tests.tasks import LEADS, PERSONAL, UNKNOWN_ID, Logs, Run, leaks
 
 Connect = Callable[..., None]
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
@@ -134,7 +135,7 @@ def test_not_ready_for_too_long(
     operator = MachFiveExportListOperator(
         task_id="export", list_id=list_id, export_to=str(tmp_path / "out"), deferrable=deferrable, timeout=10
     )
-    with pytest.raises(errors.NotReadyError):
+    with pytest.raises(exceptions.NotReadyError):
         Run(operator)()
     assert list(tmp_path.iterdir()) == []
 
@@ -147,7 +148,7 @@ def test_a_failed_list(deferrable: bool, slow_sandbox: Sandbox, connect: Connect
         task_id="export", list_id=list_id, export_to=str(tmp_path / "emails.csv"), deferrable=deferrable
     )
     sleeps += [lambda: slow_sandbox.fail(list_id)]
-    with pytest.raises(errors.ListFailedError, match=f"list {list_id} ended failed"):
+    with pytest.raises(exceptions.ListFailedError, match=f"list {list_id} ended failed"):
         Run(operator, between=lambda _: slow_sandbox.fail(list_id))()
     assert list(tmp_path.iterdir()) == []
     assert slow_sandbox.requests_to("export") == []
@@ -160,7 +161,7 @@ def test_a_list_that_does_not_exist(deferrable: bool, sandbox: Sandbox, connect:
     operator = MachFiveExportListOperator(
         task_id="export", list_id=UNKNOWN_ID, export_to=str(tmp_path / "emails.csv"), deferrable=deferrable
     )
-    with pytest.raises(errors.NotFoundError, match="List not found"):
+    with pytest.raises(exceptions.NotFoundError, match="List not found"):
         Run(operator)()
     assert len(sandbox.requests) == 1
 
@@ -216,7 +217,7 @@ def test_expected_leads_from_a_file(sandbox: Sandbox, connect: Connect, tmp_path
     operator = MachFiveExportListOperator(
         task_id="export", list_id=bought(sandbox), export_to=str(tmp_path / "out.csv"), expected_leads=str(leads)
     )
-    with pytest.raises(errors.IncompleteExportError, match=r"lacks 1 of the 4 leads.*out\.csv\.missing\.csv"):
+    with pytest.raises(exceptions.IncompleteExportError, match=r"lacks 1 of the 4 leads.*out\.csv\.missing\.csv"):
         Run(operator)()
     assert (tmp_path / "out.csv").exists()
     assert (tmp_path / "out.csv.missing.csv").read_text() == "email\nx@example.com\n"
@@ -230,7 +231,7 @@ def test_leads_that_got_lost(sandbox: Sandbox, connect: Connect, tmp_path: Path,
     operator = MachFiveExportListOperator(
         task_id="export", list_id=list_id, export_to=str(tmp_path / "out.csv"), expected_leads=3
     )
-    with pytest.raises(errors.IncompleteExportError, match=r"lacks 2 of the 3 leads.*Only their number is known"):
+    with pytest.raises(exceptions.IncompleteExportError, match=r"lacks 2 of the 3 leads.*Only their number is known"):
         Run(operator)()
     assert [each.name for each in tmp_path.iterdir()] == ["out.csv"]
 
@@ -257,7 +258,7 @@ def test_a_list_that_does_not_tell_its_leads(
 KILLED = """
 import sys
 from machfive_provider.operators.export import MachFiveExportListOperator
-from tests.support import Run
+from tests.tasks import Run
 Run(MachFiveExportListOperator(task_id="export", list_id=sys.argv[1], export_to=sys.argv[2]))()
 """
 
@@ -292,7 +293,7 @@ def test_overwrite_false(sandbox: Sandbox, connect: Connect, tmp_path: Path, sle
     Run(operator)()
     Run(operator)()  # the very same bytes
     target.write_text("precious")
-    with pytest.raises(errors.ConfigurationError, match="exists with other content"):
+    with pytest.raises(exceptions.ConfigurationError, match="exists with other content"):
         Run(operator)()
     assert target.read_text() == "precious"
 
@@ -307,7 +308,7 @@ def test_timeout(deferrable: bool, slow_sandbox: Sandbox, connect: Connect, tmp_
         deferrable=deferrable,
         timeout=1e-6,
     )
-    with pytest.raises(errors.WaitTimeoutError, match="is still processing"):
+    with pytest.raises(exceptions.WaitTimeoutError, match="is still processing"):
         Run(operator)()
 
 
@@ -324,6 +325,6 @@ def test_durations_are_checked_before_anything_is_sent(
     bad: dict[str, Any], sandbox: Sandbox, connect: Connect, tmp_path: Path
 ):
     connect(sandbox)
-    with pytest.raises(errors.ConfigurationError):
+    with pytest.raises(exceptions.ConfigurationError):
         Run(MachFiveExportListOperator(task_id="export", list_id=UNKNOWN_ID, export_to=str(tmp_path / "x"), **bad))()
     assert sandbox.requests == []

@@ -16,7 +16,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 from airflow.sdk import Asset
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.hooks.machfive import MachFiveHook
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
 from machfive_provider.operators.link import MachFiveCampaignLink
@@ -24,14 +24,13 @@ from machfive_provider.sandbox import Sandbox, SandboxSettings
 from machfive_provider.triggers import events
 from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
 from machfive_provider.triggers.lead_list import MachFiveListTrigger
-from tests import support
-from tests.support import LEADS, PERSONAL, Clock, Logs, Pauses, Run, assert_plain, leaks, task_context
+from tests.clock import Clock, Pauses
+from tests.tasks import LEADS, PERSONAL, Logs, Run, assert_plain, batch, leaks, task_context
 
 Connect = Callable[..., None]
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
 TAG = re.compile(r"\[af1:[0-9a-f]{10}-[0-9a-f]{12}(#[0-9]+)?\]$")
 EMAILS = [lead["email"] for lead in LEADS]
-clock = support.clock
 
 
 @pytest.fixture(autouse=True)
@@ -40,16 +39,6 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     slept = Pauses()
     monkeypatch.setattr(time, "sleep", slept)
     return slept
-
-
-def batch(sandbox: Sandbox, **arguments: Any) -> MachFiveGenerateBatchOperator:
-    """Make the operator as a DAG author does, short of what the test sets."""
-    known: dict[str, Any] = {"task_id": "write_emails", "leads": list(LEADS), "campaign_id": sandbox.campaign_id}
-    if "leads_path" in arguments:
-        del known["leads"]
-    if "campaign_name" in arguments:
-        del known["campaign_id"]
-    return MachFiveGenerateBatchOperator(**{**known, **arguments})
 
 
 def finish(sandbox: Sandbox, how: str = "complete") -> Callable[[Any], None]:
@@ -132,7 +121,7 @@ def test_a_task_with_nothing_left_to_do_ends_in_the_triggerer(
 def test_a_task_with_nothing_left_to_do_fails_all_the_same(slow_sandbox: Sandbox, connect: Connect):
     connect(slow_sandbox)
     run = Run(batch(slow_sandbox, deferrable=True, do_xcom_push=False), between=finish(slow_sandbox, "fail"))
-    with pytest.raises(errors.BatchFailedError):
+    with pytest.raises(exceptions.BatchFailedError):
         run()
 
 
@@ -308,7 +297,7 @@ def test_a_broken_export_leaves_nothing_behind(sandbox: Sandbox, connect: Connec
     target = tmp_path / "emails.jsonl"
     operator = batch(sandbox, export_to=str(target))
     sandbox.fault("truncate", endpoint="export")
-    with pytest.raises(errors.TransportError):
+    with pytest.raises(exceptions.TransportError):
         Run(operator)()
     assert list(tmp_path.iterdir()) == []
     Run(operator)()  # the retry adopts, and exports
@@ -317,7 +306,7 @@ def test_a_broken_export_leaves_nothing_behind(sandbox: Sandbox, connect: Connec
 
 
 @pytest.mark.parametrize(
-    ("policy", "raises"), [("fail", errors.IncompleteExportError), ("warn", None), ("ignore", None)]
+    ("policy", "raises"), [("fail", exceptions.IncompleteExportError), ("warn", None), ("ignore", None)]
 )
 def test_missing_leads(
     policy: str,
@@ -353,7 +342,7 @@ def test_leads_that_change_meanwhile_are_counted(slow_sandbox: Sandbox, connect:
 
     slow_sandbox.fault("lose_leads")
     run = Run(batch(slow_sandbox, leads_path=str(leads), export_to=str(target), deferrable=True), between=end)
-    with pytest.raises(errors.IncompleteExportError, match="lacks 1 of the 3 leads"):
+    with pytest.raises(exceptions.IncompleteExportError, match="lacks 1 of the 3 leads"):
         run()
     assert "they are counted, not compared" in logs.text
     assert len(slow_sandbox.purchases) == 1
@@ -365,7 +354,7 @@ def test_an_existing_destination_is_refused_before_anything_is_bought(
     connect(sandbox)
     target = tmp_path / "emails.jsonl"
     target.write_text("precious")
-    with pytest.raises(errors.ConfigurationError, match="exists and overwrite is False"):
+    with pytest.raises(exceptions.ConfigurationError, match="exists and overwrite is False"):
         Run(batch(sandbox, export_to=str(target), overwrite=False))()
     assert sandbox.purchases == []
     assert target.read_text() == "precious"
@@ -423,7 +412,7 @@ def test_resubmit_pays_once_for_each_clear(sandbox: Sandbox, connect: Connect):
 def test_fail_refuses_what_is_bought_already(sandbox: Sandbox, connect: Connect):
     connect(sandbox)
     first = Run(batch(sandbox))()
-    with pytest.raises(errors.MachFivePermanentError, match=f"already bought, as list {first}"):
+    with pytest.raises(exceptions.MachFivePermanentError, match=f"already bought, as list {first}"):
         Run(batch(sandbox, on_existing_list="fail"))()
     assert len(sandbox.purchases) == 1
 
@@ -439,7 +428,7 @@ def test_a_failed_list_is_bought_again_by_the_retry(deferrable: bool, slow_sandb
         assert run.xcoms["machfive_batch"]["generation"] == generation
         slow_sandbox.fail(slow_sandbox.purchases[-1].list_id)
         assert len(slow_sandbox.purchases) == generation
-    with pytest.raises(errors.ListFailedError, match="bought 2 times") as caught:
+    with pytest.raises(exceptions.ListFailedError, match="bought 2 times") as caught:
         Run(operator)()
     assert isinstance(caught.value, AirflowFailException)
     assert len(slow_sandbox.purchases) == 2
@@ -458,7 +447,7 @@ def test_a_list_that_fails_while_waited_for(deferrable: bool, slow_sandbox: Sand
         slow_sandbox._state.lead_list = lambda list_id, workspace: (
             slow_sandbox.fail(list_id) or original(list_id, workspace)
         )
-    with pytest.raises(errors.BatchFailedError, match="up to 1 time") as caught:
+    with pytest.raises(exceptions.BatchFailedError, match="up to 1 time") as caught:
         run()
     assert not isinstance(caught.value, AirflowFailException)
     assert caught.value.retryable
@@ -498,7 +487,7 @@ def test_not_accepted_and_no_answer_either(ending: str, sandbox: Sandbox, connec
     kind, args = AMBIGUOUS[ending]
     sandbox.fault(kind, endpoint="generate-batch", **args)
     operator = batch(sandbox)
-    with pytest.raises(errors.AmbiguousSubmissionError, match="may or may not have been accepted") as caught:
+    with pytest.raises(exceptions.AmbiguousSubmissionError, match="may or may not have been accepted") as caught:
         Run(operator)()
     assert caught.value.retryable
     assert TAG.pattern[:6] in re.escape(str(caught.value))
@@ -513,7 +502,7 @@ def test_a_look_that_fails_after_an_ambiguity_leaves_it_open(sandbox: Sandbox, c
     sandbox.fault("reset", endpoint="generate-batch", accepted=True)
     sandbox.fault("status", endpoint="lists", times=5, after=1, status=500, headers={"Retry-After": "0"})
     operator = batch(sandbox)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         Run(operator)()
     assert Run(operator)() == sandbox.purchases[0].list_id
     assert len(sandbox.purchases) == 1
@@ -534,7 +523,7 @@ def test_a_double_purchase_is_reported(sandbox: Sandbox, connect: Connect, logs:
 def test_the_support_desk_gets_its_facts(sandbox: Sandbox, connect: Connect):
     connect(sandbox)
     sandbox.fault("status", endpoint="generate-batch", status=500, request_id="req_desk")
-    with pytest.raises(errors.AmbiguousSubmissionError) as caught:
+    with pytest.raises(exceptions.AmbiguousSubmissionError) as caught:
         Run(batch(sandbox))()
     assert (caught.value.status_code, caught.value.code) == (500, "INTERNAL_ERROR")
     assert "request id req_desk" in str(caught.value)
@@ -554,7 +543,7 @@ def test_a_refusal_ends_the_task_at_once(deferrable: bool, status: int, sandbox:
 def test_lists_that_cannot_be_read_are_not_absent(sandbox: Sandbox, connect: Connect):
     connect(sandbox)
     sandbox.fault("status", endpoint="lists", times=None, status=500, headers={"Retry-After": "0"})
-    with pytest.raises(errors.ServerError):
+    with pytest.raises(exceptions.ServerError):
         Run(batch(sandbox))()
     assert sandbox.requests_to("generate-batch") == []
 
@@ -627,10 +616,10 @@ def test_no_room_in_time(deferrable: bool, sandbox: Sandbox, connect: Connect, m
         assert caught.value.method_name == "resume_submission"
         clock[0] += 601
         event = events.submit(caught.value.trigger.asked_at)
-        with pytest.raises(errors.CapacityTimeoutError, match=r"for 10 min.*Nothing was bought"):
+        with pytest.raises(exceptions.CapacityTimeoutError, match=r"for 10 min.*Nothing was bought"):
             operator.resume_submission(task_context(operator), event)
     else:
-        with pytest.raises(errors.CapacityTimeoutError, match=r"for 10 min.*Nothing was bought") as raised:
+        with pytest.raises(exceptions.CapacityTimeoutError, match=r"for 10 min.*Nothing was bought") as raised:
             operator.execute(task_context(operator))
         assert raised.value.retryable
     assert sandbox.purchases == []
@@ -721,7 +710,7 @@ def test_values_that_look_like_template_files_stay_values(sandbox: Sandbox):
 def test_timeout_names_the_list_and_a_retry_reattaches(deferrable: bool, slow_sandbox: Sandbox, connect: Connect):
     connect(slow_sandbox)
     operator = batch(slow_sandbox, deferrable=deferrable, timeout=1e-6)
-    with pytest.raises(errors.WaitTimeoutError, match="is still processing on MachFive's side") as caught:
+    with pytest.raises(exceptions.WaitTimeoutError, match="is still processing on MachFive's side") as caught:
         Run(operator)()
     (purchase,) = slow_sandbox.purchases
     assert purchase.list_id in str(caught.value)
@@ -744,18 +733,19 @@ def test_execution_timeout_holds_across_deferrals(slow_sandbox: Sandbox, connect
 def test_only_a_known_success_is_success(event: Any, sandbox: Sandbox, connect: Connect):
     connect(sandbox)
     operator = batch(sandbox, deferrable=True)
-    with pytest.raises(errors.PollingError, match="without a usable event"):
+    with pytest.raises(exceptions.PollingError, match="without a usable event"):
         operator.resume(task_context(operator), event)
-    with pytest.raises(errors.PollingError, match="without a usable event"):
+    with pytest.raises(exceptions.PollingError, match="without a usable event"):
         operator.resume_submission(task_context(operator), event)
     assert sandbox.requests == []
 
 
 @pytest.mark.parametrize(
-    ("status", "error"), [(401, errors.UnauthorizedError), (403, errors.ForbiddenError), (404, errors.NotFoundError)]
+    ("status", "error"),
+    [(401, exceptions.UnauthorizedError), (403, exceptions.ForbiddenError), (404, exceptions.NotFoundError)],
 )
 def test_a_refused_look_while_deferred_raises_its_class(
-    status: int, error: type[errors.MachFiveError], slow_sandbox: Sandbox, connect: Connect
+    status: int, error: type[exceptions.MachFiveError], slow_sandbox: Sandbox, connect: Connect
 ):
     """By way of the event, as plain JSON, and with what support asks for."""
     connect(slow_sandbox)
@@ -800,7 +790,7 @@ def test_an_ambiguity_stays_one_whatever_the_look_after_it_says(status: int, san
     sandbox.fault("reset", endpoint="generate-batch", accepted=True)
     sandbox.fault("status", endpoint="lists", after=1, times=None, status=status)
     operator = batch(sandbox)
-    with pytest.raises(errors.AmbiguousSubmissionError):
+    with pytest.raises(exceptions.AmbiguousSubmissionError):
         operator.execute(task_context(operator))
     assert len(sandbox.purchases) == 1
 
@@ -817,7 +807,7 @@ def test_an_ending_of_another_format_is_told(
 def test_buying_again_is_announced(sandbox: Sandbox, connect: Connect, logs: Logs):
     connect(sandbox)
     sandbox.fault("fail_list")
-    with pytest.raises(errors.BatchFailedError):
+    with pytest.raises(exceptions.BatchFailedError):
         Run(batch(sandbox))()
     Run(batch(sandbox))()
     assert "has failed on MachFive's side: buying the batch again, as generation 2" in logs.text

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.operators.generate import MachFiveGenerateOperator
 from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.sandbox import Sandbox, SandboxSettings
-from tests.support import LEADS, PERSONAL, Logs, Pauses, Run, leaks
+from tests.clock import Pauses
+from tests.tasks import LEADS, PERSONAL, Logs, Run, leaks
 
 Connect = Callable[..., None]
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferrable"])
@@ -93,7 +94,7 @@ def test_the_other_mode_adopts_as_well(sandbox: Sandbox, connect: Connect):
 def test_no_answer_and_no_list(sandbox: Sandbox, connect: Connect):
     connect(sandbox)
     sandbox.fault("reset", endpoint="generate")
-    with pytest.raises(errors.AmbiguousSubmissionError, match="submission of 1 lead may or may not"):
+    with pytest.raises(exceptions.AmbiguousSubmissionError, match="submission of 1 lead may or may not"):
         Run(single(sandbox))()
     assert sandbox.purchases == []
     assert len(sandbox.requests_to("generate")) == 1
@@ -103,7 +104,7 @@ def test_no_answer_and_no_list(sandbox: Sandbox, connect: Connect):
 def test_a_failed_list_is_bought_again_by_a_retry(deferrable: bool, slow_sandbox: Sandbox, connect: Connect):
     connect(slow_sandbox)
     end = Run(single(slow_sandbox, deferrable=True), between=lambda trigger: slow_sandbox.fail(trigger.list_ids[0]))
-    with pytest.raises(errors.BatchFailedError, match="a retry buys it again"):
+    with pytest.raises(exceptions.BatchFailedError, match="a retry buys it again"):
         end()
     if deferrable:
         Run(single(slow_sandbox, deferrable=True), between=lambda each: slow_sandbox.complete(each.list_ids[0]))()
@@ -118,7 +119,7 @@ def test_a_list_that_lacks_its_lead(deferrable: bool, sandbox: Sandbox, connect:
     sandbox.fault("lose_leads")
     if not deferrable:
         sandbox.fault("reset", endpoint="generate", accepted=True)
-    with pytest.raises(errors.IncompleteExportError, match="without the emails of its lead"):
+    with pytest.raises(exceptions.IncompleteExportError, match="without the emails of its lead"):
         Run(single(sandbox, deferrable=deferrable))()
 
 
@@ -137,7 +138,7 @@ def test_the_newer_generation(deferrable: bool, connect: Connect):
         connect(sandbox)
         answer = Run(single(sandbox, deferrable=deferrable, email_signature="Best"))()
         assert len(answer["sequence"]) == 2
-        with pytest.raises(errors.BadRequestError, match=r"Exactly one of options\.email_signature"):
+        with pytest.raises(exceptions.BadRequestError, match=r"Exactly one of options\.email_signature"):
             Run(single(sandbox, deferrable=deferrable), run_id="manual__2")()
 
 

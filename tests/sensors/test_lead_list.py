@@ -13,12 +13,13 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from airflow.sdk import Asset
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.api.models import Lead
 from machfive_provider.hooks.machfive import MachFiveHook
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.sensors.lead_list import MachFiveListSensor
-from tests.support import UNKNOWN_ID, Logs, Pauses, Run, assert_plain, leaks, task_context
+from tests.clock import Pauses
+from tests.tasks import UNKNOWN_ID, Logs, Run, assert_plain, leaks, task_context
 
 Connect = Callable[..., None]
 MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferrable"])
@@ -107,7 +108,7 @@ def test_reschedule_counts_from_the_first_poke(slow_sandbox: Sandbox, connect: C
     (list_id,) = bought(slow_sandbox)
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
     ti = SimpleNamespace(get_first_reschedule_date=lambda context: an_hour_ago)
-    with pytest.raises(errors.SensorTimeoutError, match="1 h after the wait began"):
+    with pytest.raises(exceptions.SensorTimeoutError, match="1 h after the wait began"):
         sensor(list_id, mode="reschedule", deferrable=False, timeout=60).poke({"ti": ti})
 
 
@@ -179,7 +180,7 @@ def test_failed_already(deferrable: bool, slow_sandbox: Sandbox, connect: Connec
     connect(slow_sandbox)
     first, second = bought(slow_sandbox, 2)
     slow_sandbox.fail(second)
-    with pytest.raises(errors.ListFailedError, match=second) as caught:
+    with pytest.raises(exceptions.ListFailedError, match=second) as caught:
         Run(sensor([first, second], deferrable=deferrable))()
     assert isinstance(caught.value, AirflowFailException)
 
@@ -190,7 +191,7 @@ def test_fails_meanwhile(deferrable: bool, slow_sandbox: Sandbox, connect: Conne
     connect(slow_sandbox)
     first, second = bought(slow_sandbox, 2)
     sleeps += [lambda: slow_sandbox.fail(second)]
-    with pytest.raises(errors.ListFailedError, match=second):
+    with pytest.raises(exceptions.ListFailedError, match=second):
         Run(sensor([first, second], deferrable=deferrable), between=lambda _: slow_sandbox.fail(second))()
 
 
@@ -208,7 +209,7 @@ def test_a_refused_look_ends_the_wait(
     sleeps.append(refuse)
     with pytest.raises(AirflowFailException, match="req_refused") as caught:
         Run(sensor(list_id, deferrable=deferrable), between=refuse)()
-    assert isinstance(caught.value, errors.MachFivePermanentError)
+    assert isinstance(caught.value, exceptions.MachFivePermanentError)
     assert caught.value.status_code == status
 
 
@@ -240,7 +241,7 @@ def timed_out(list_id: str, deferrable: bool, slow_sandbox: Sandbox, **arguments
 def test_timeout(deferrable: bool, slow_sandbox: Sandbox, connect: Connect):
     connect(slow_sandbox)
     (list_id,) = bought(slow_sandbox)
-    with pytest.raises(errors.SensorTimeoutError, match=list_id) as caught:
+    with pytest.raises(exceptions.SensorTimeoutError, match=list_id) as caught:
         timed_out(list_id, deferrable, slow_sandbox)
     assert isinstance(caught.value, AirflowSensorTimeout)
     assert "clear" in str(caught.value)
@@ -282,7 +283,7 @@ def test_what_time_may_heal_is_skipped_by_never_fail_alone(
     connect(sandbox)
     event = {"status": "error", "error": {"class": "PollingError", "message": "gave up"}}
     operator = sensor(UNKNOWN_ID, deferrable=True, **({option: True} if option else {}))
-    with pytest.raises(AirflowSkipException if skips else errors.PollingError, match="gave up"):
+    with pytest.raises(AirflowSkipException if skips else exceptions.PollingError, match="gave up"):
         operator.resume(task_context(operator), event)
 
 
@@ -292,7 +293,7 @@ def test_what_time_may_heal_is_skipped_by_never_fail_alone(
 @pytest.mark.parametrize("event", [None, {}, {"status": "done"}, {"status": "room"}, {"status": "error"}, "failed", 1])
 def test_an_unknown_event_is_no_success(event: Any):
     operator = sensor(UNKNOWN_ID, deferrable=True)
-    with pytest.raises(errors.PollingError, match="without a usable event"):
+    with pytest.raises(exceptions.PollingError, match="without a usable event"):
         operator.resume(task_context(operator), event)
 
 

@@ -17,14 +17,14 @@ from airflow.sdk import DAG, Asset, task_group
 from airflow.triggers.base import TaskSuccessEvent
 from packaging.version import Version
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.api.models import Lead
 from machfive_provider.hooks.machfive import MachFiveHook
 from machfive_provider.operators.waiting import DEFERRAL_MARGIN
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.sensors.lead_list import MachFiveListSensor
 from machfive_provider.triggers.list_start import MachFiveListStartTrigger
-from tests.support import UNKNOWN_ID, Logs, assert_plain, events_of, leaks, task_context
+from tests.tasks import UNKNOWN_ID, Logs, assert_plain, events_of, leaks, task_context
 
 Connect = Callable[..., None]
 CAN = Version(airflow.__version__).release >= (3, 3)
@@ -101,7 +101,7 @@ TEMPLATES = {
 def test_a_template_that_is_not_safe_is_refused(parameter: str, name: str):
     template, reason = TEMPLATES[name]
     arguments = {"list_id": [UNKNOWN_ID, template]} if parameter == "one of several" else {parameter: template}
-    with pytest.raises(errors.ConfigurationError, match=reason) as caught:
+    with pytest.raises(exceptions.ConfigurationError, match=reason) as caught:
         sensor(**arguments)
     assert "machfive_conn_id" in str(caught.value) or parameter != "machfive_conn_id"
     assert "deferrable=True" in str(caught.value)
@@ -112,7 +112,7 @@ def test_a_template_that_is_not_safe_is_refused(parameter: str, name: str):
 def test_an_xcomarg_is_refused_with_what_to_write(several: bool):
     with DAG("crm", schedule=None):
         output = Submitting(task_id="submit").output
-        with pytest.raises(errors.ConfigurationError) as caught:
+        with pytest.raises(exceptions.ConfigurationError) as caught:
             sensor([UNKNOWN_ID, output] if several else output)
     assert "XComArg" in str(caught.value)
     assert "{{ ti.xcom_pull(task_ids='submit', map_indexes=-1) }}" in str(caught.value)
@@ -121,7 +121,7 @@ def test_an_xcomarg_is_refused_with_what_to_write(several: bool):
 @only_where_it_can
 @pytest.mark.parametrize("value", [None, 7, b"bytes", {UNKNOWN_ID}, [UNKNOWN_ID, None], [b"bytes"]])
 def test_a_value_of_another_kind_is_refused(value: Any):
-    with pytest.raises(errors.ConfigurationError, match="list_id must be text"):
+    with pytest.raises(exceptions.ConfigurationError, match="list_id must be text"):
         sensor(value)
 
 
@@ -136,14 +136,14 @@ ONLY_ON_A_WORKER: dict[str, Callable[[], Any]] = {
 @only_where_it_can
 @pytest.mark.parametrize("what", ONLY_ON_A_WORKER)
 def test_what_only_a_worker_runs_before_the_wait_is_refused(what: str):
-    with pytest.raises(errors.ConfigurationError, match=what.strip()):
+    with pytest.raises(exceptions.ConfigurationError, match=what.strip()):
         ONLY_ON_A_WORKER[what]()
 
 
 @pytest.mark.skipif(CAN, reason="this Airflow can")
 @pytest.mark.parametrize("list_id", [UNKNOWN_ID, "{{ params.list_id }}"])
 def test_an_older_airflow_is_refused(list_id: str):
-    with pytest.raises(errors.ConfigurationError, match=r"Airflow 3\.3 or later, and this is 3\."):
+    with pytest.raises(exceptions.ConfigurationError, match=r"Airflow 3\.3 or later, and this is 3\."):
         sensor(list_id)
 
 
@@ -380,7 +380,7 @@ def test_a_failed_list_is_raised_on_a_worker(slow_sandbox: Sandbox, connect: Con
     list_id = bought(slow_sandbox)
     slow_sandbox.fail(list_id)
     operator = sensor(list_id)
-    with pytest.raises(errors.ListFailedError, match=list_id):
+    with pytest.raises(exceptions.ListFailedError, match=list_id):
         resume(operator, ended(triggered(operator)))
 
 
@@ -400,7 +400,7 @@ def test_ids_that_are_none_fail_for_good(list_id: Any, says: str, sandbox: Sandb
     connect(sandbox)
     operator = sensor(list_id)
     context = {"run_id": "manual__1", "params": {"several": [UNKNOWN_ID, OTHER_ID]}}
-    with pytest.raises(errors.ConfigurationError, match=says):
+    with pytest.raises(exceptions.ConfigurationError, match=says):
         resume(operator, ended(triggered(operator, context)))
     assert sandbox.requests_to("list") == []
     skipping = sensor(list_id, soft_fail=True)
@@ -414,7 +414,7 @@ def test_a_move_to_another_triggerer_does_not_set_the_clock_back(slow_sandbox: S
     connect(slow_sandbox)
     operator = sensor(bought(slow_sandbox), timeout=600)
     trigger = triggered(operator, began=time.time() - 900)
-    with pytest.raises(errors.SensorTimeoutError, match="15 min after the wait began"):
+    with pytest.raises(exceptions.SensorTimeoutError, match="15 min after the wait began"):
         resume(operator, ended(trigger))
     assert trigger.deadline - trigger.started_at == 600
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.api.models import Lead
 from machfive_provider.hooks.machfive import MachFiveHook
-from machfive_provider.room import Room
 from machfive_provider.sandbox import Sandbox, SandboxSettings
-from machfive_provider.triggerer import room_keeper, shared_reader
 from machfive_provider.triggers import events
 from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
-from tests.support import Logs, assert_plain, events_of
+from machfive_provider.waiting import capacity_watcher, shared_client
+from machfive_provider.waiting.capacity import Room
+from tests.tasks import Logs, assert_plain, events_of
 
 Connect = Callable[..., None]
 CONN_ID = "machfive_default"
@@ -33,8 +33,8 @@ async def _nothing_is_left() -> AsyncIterator[None]:
     """Check after each test that poller, looker and tasks are gone."""
     before = asyncio.all_tasks()
     yield
-    assert not shared_reader._readers.in_use()
-    assert not room_keeper._keepers.in_use()
+    assert not shared_client._readers.in_use()
+    assert not capacity_watcher._keepers.in_use()
     assert {task for task in asyncio.all_tasks() if not task.done()} <= {*before, asyncio.current_task()}
 
 
@@ -154,7 +154,7 @@ async def test_no_room_in_time(slow_sandbox: Sandbox, connect: Connect):
     fill(slow_sandbox)
     now = time.time()
     payload = await payload_of(asyncio.create_task(events_of(waiting(asked_at=now - 7200, deadline=now - 1, limit=3))))
-    with pytest.raises(errors.CapacityTimeoutError, match=r"for 2 h \(capacity_timeout\)\. Nothing was bought"):
+    with pytest.raises(exceptions.CapacityTimeoutError, match=r"for 2 h \(capacity_timeout\)\. Nothing was bought"):
         events.read(payload, "submit")
     assert len(slow_sandbox.requests_to("lists")) >= 2  # one look at least
 
@@ -166,7 +166,7 @@ async def test_each_has_its_own_deadline(slow_sandbox: Sandbox, connect: Connect
     await looks(slow_sandbox)
     # Also where the next look is far away: the deadline does not wait for it.
     (hasty,) = start(2, limit=3, deadline=time.time() + 0.1).values()
-    with pytest.raises(errors.CapacityTimeoutError):
+    with pytest.raises(exceptions.CapacityTimeoutError):
         events.read(await payload_of(hasty), "submit")
     assert not patient.done()
     await end(patient)
@@ -178,7 +178,7 @@ async def test_the_deadline_does_not_wait_for_the_next_look(slow_sandbox: Sandbo
     payload = await payload_of(
         asyncio.create_task(events_of(waiting(limit=3, poll_interval=3600, deadline=time.time() + 0.5)))
     )
-    with pytest.raises(errors.CapacityTimeoutError):
+    with pytest.raises(exceptions.CapacityTimeoutError):
         events.read(payload, "submit")
 
 
@@ -205,7 +205,7 @@ async def test_a_refusal_ends_the_wait_of_all(status: int, slow_sandbox: Sandbox
     await looks(slow_sandbox)
     slow_sandbox.fault("status", endpoint="lists", times=None, status=status)
     for task in tasks.values():
-        with pytest.raises(errors.MachFivePermanentError) as caught:
+        with pytest.raises(exceptions.MachFivePermanentError) as caught:
             events.read(await payload_of(task), "submit")
         assert caught.value.status_code == status
     refused = [request for request in slow_sandbox.requests_to("lists") if request.status == status]
@@ -215,7 +215,7 @@ async def test_a_refusal_ends_the_wait_of_all(status: int, slow_sandbox: Sandbox
 async def test_a_connection_that_is_not_there(connect: Connect, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("AIRFLOW_CONN_MACHFIVE_DEFAULT", raising=False)
     payload = await payload_of(asyncio.create_task(events_of(waiting())))
-    with pytest.raises(errors.ConfigurationError, match="'machfive_default'"):
+    with pytest.raises(exceptions.ConfigurationError, match="'machfive_default'"):
         events.read(payload, "submit")
 
 
@@ -277,7 +277,7 @@ async def test_a_list_that_comes_between_two_reads_takes_a_place(slow_sandbox: S
     room.join(time.time(), time.time())
     assert room.look(running, running, time.time())  # the third place is kept for this one
     room.looked_at = None
-    room_keeper._rooms[asyncio.get_running_loop()] = {CONN_ID: room}
+    capacity_watcher._rooms[asyncio.get_running_loop()] = {CONN_ID: room}
     connect(slow_sandbox, extra={"max_concurrent_batches": 3})
     slow_sandbox.fault("slow_headers", endpoint="lists", after=1, seconds=0.3)
     tasks = start(1)
@@ -499,7 +499,7 @@ async def test_the_looker_has_a_context_of_its_own(slow_sandbox: Sandbox, connec
             seen.append(marker.get(None))
             return super().look(*arguments)
 
-    room_keeper._rooms[asyncio.get_running_loop()] = {CONN_ID: Spy()}
+    capacity_watcher._rooms[asyncio.get_running_loop()] = {CONN_ID: Spy()}
     await events_of(waiting())
     assert seen == [None]
 
@@ -510,7 +510,7 @@ async def test_connections_have_a_room_each(slow_sandbox: Sandbox, connect: Conn
                        f'"password": "{slow_sandbox.api_key}"}}')  # fmt: skip
     await events_of(waiting())
     await events_of(waiting(machfive_conn_id="other"))
-    assert set(room_keeper._rooms[asyncio.get_running_loop()]) == {CONN_ID, "other"}
+    assert set(capacity_watcher._rooms[asyncio.get_running_loop()]) == {CONN_ID, "other"}
 
 
 async def test_the_last_waiter_ends_the_looking(slow_sandbox: Sandbox, connect: Connect):
@@ -521,7 +521,7 @@ async def test_the_last_waiter_ends_the_looking(slow_sandbox: Sandbox, connect: 
     await end(tasks[1])
     await looks(slow_sandbox)
     await end(tasks[2])
-    assert room_keeper._keepers.in_use() == {}
+    assert capacity_watcher._keepers.in_use() == {}
     await in_thread(slow_sandbox.wait_until, lambda: slow_sandbox.open_connections == 0)
 
 

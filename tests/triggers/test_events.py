@@ -7,7 +7,7 @@ import json
 import pendulum
 import pytest
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.api.models import LeadList
 from machfive_provider.triggers import events
 
@@ -18,10 +18,10 @@ def travelled(event):
     return json.loads(json.dumps(event))
 
 
-@pytest.mark.parametrize("name", errors.__all__)
+@pytest.mark.parametrize("name", exceptions.__all__)
 @pytest.mark.parametrize("detail", [None, "x", {"required": 3}, [1]], ids=repr)
 def test_every_error_comes_back_as_itself(name: str, detail):
-    before = getattr(errors, name)(
+    before = getattr(exceptions, name)(
         "wört\n",
         status_code=402,
         code="X",
@@ -31,7 +31,7 @@ def test_every_error_comes_back_as_itself(name: str, detail):
         endpoint="GET /api/v1/lists",
         retry_after=1.5,
     )
-    with pytest.raises(errors.MachFiveError) as caught:
+    with pytest.raises(exceptions.MachFiveError) as caught:
         events.read(travelled(events.failed(before)), "ended")
     after = caught.value
     assert type(after) is type(before)
@@ -40,8 +40,8 @@ def test_every_error_comes_back_as_itself(name: str, detail):
 
 
 def test_an_error_without_context():
-    after = events.error_from_json(travelled(events.error_to_json(errors.ServerError("m", occurred_at=AT))))
-    assert str(after) == str(errors.ServerError("m", occurred_at=AT))
+    after = events.error_from_json(travelled(events.error_to_json(exceptions.ServerError("m", occurred_at=AT))))
+    assert str(after) == str(exceptions.ServerError("m", occurred_at=AT))
 
 
 def test_lists_that_ended():
@@ -77,7 +77,7 @@ def test_submit(absent_since: float | None, granted: bool):
     ids=repr,
 )
 def test_only_a_known_success_is_one(event):
-    with pytest.raises(errors.PollingError, match="without a usable event"):
+    with pytest.raises(exceptions.PollingError, match="without a usable event"):
         events.read(event, "ended")
 
 
@@ -86,7 +86,7 @@ def test_only_a_known_success_is_one(event):
 )
 def test_an_unknown_class_is_a_transient_error(name):
     error = events.error_from_json({"class": name, "message": "m", "status_code": 500})
-    assert type(error) is errors.MachFiveTransientError
+    assert type(error) is exceptions.MachFiveTransientError
     assert (error.message, error.status_code, error.retryable) == ("m", 500, True)
 
 
@@ -101,5 +101,5 @@ def test_missing_fields_are_survived(data):
 
 @pytest.mark.parametrize("occurred_at", ["garbage", 5, None, "2026-01-01"])
 def test_an_unreadable_time_is_replaced_by_now(occurred_at):
-    data = {**events.error_to_json(errors.ServerError("down")), "occurred_at": occurred_at}
+    data = {**events.error_to_json(exceptions.ServerError("down")), "occurred_at": occurred_at}
     assert events.error_from_json(data).occurred_at.timezone_name == "UTC"

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from airflow.triggers.base import TaskSuccessEvent
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.api.models import Lead, LeadList
 from machfive_provider.hooks.machfive import MachFiveHook
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.triggers import events
 from machfive_provider.triggers.lead_list import MachFiveListTrigger
-from tests.support import UNKNOWN_ID, Logs, assert_plain, events_of
+from tests.tasks import UNKNOWN_ID, Logs, assert_plain, events_of
 
 Connect = Callable[..., None]
 
@@ -49,9 +49,9 @@ def after(sandbox: Sandbox, looks: int) -> Callable[[], None]:
     return lambda: sandbox.wait_for_requests("list", looks)
 
 
-def error_in(payload: Any) -> errors.MachFiveError:
+def error_in(payload: Any) -> exceptions.MachFiveError:
     """Return the error that a worker would raise for an event."""
-    with pytest.raises(errors.MachFiveError) as caught:
+    with pytest.raises(exceptions.MachFiveError) as caught:
         events.read(json.loads(json.dumps(payload)), "ended")
     return caught.value
 
@@ -107,10 +107,11 @@ async def test_trouble_heals(fault: str, slow_sandbox: Sandbox, connect: Connect
 
 
 @pytest.mark.parametrize(
-    ("status", "error"), [(403, errors.ForbiddenError), (404, errors.NotFoundError), (400, errors.BadRequestError)]
+    ("status", "error"),
+    [(403, exceptions.ForbiddenError), (404, exceptions.NotFoundError), (400, exceptions.BadRequestError)],
 )
 async def test_a_permanent_error_travels_as_an_event(
-    status: int, error: type[errors.MachFiveError], slow_sandbox: Sandbox, connect: Connect
+    status: int, error: type[exceptions.MachFiveError], slow_sandbox: Sandbox, connect: Connect
 ):
     connect(slow_sandbox)
     (list_id,) = bought(slow_sandbox)
@@ -138,14 +139,14 @@ async def test_a_404_right_after_our_submission_is_no_news(slow_sandbox: Sandbox
 async def test_a_404_later_is_permanent(slow_sandbox: Sandbox, connect: Connect):
     connect(slow_sandbox)
     payload = await outcome(waiting_for(UNKNOWN_ID, submitted_at=time.time() - 121))
-    assert isinstance(error_in(payload), errors.NotFoundError)
+    assert isinstance(error_in(payload), exceptions.NotFoundError)
 
 
 async def test_the_deadline_comes_after_at_least_one_look(slow_sandbox: Sandbox, connect: Connect):
     connect(slow_sandbox)
     (list_id,) = bought(slow_sandbox)
     payload = await outcome(waiting_for(list_id, deadline=time.time() - 5))
-    assert isinstance(error_in(payload), errors.WaitTimeoutError)
+    assert isinstance(error_in(payload), exceptions.WaitTimeoutError)
     assert len(slow_sandbox.requests_to("list")) == 1
     slow_sandbox.complete(list_id)
     assert (await outcome(waiting_for(list_id, deadline=time.time() - 5)))["status"] == "ended"
@@ -191,7 +192,7 @@ async def test_the_first_look_waits_for_its_time(sandbox: Sandbox, connect: Conn
 
 async def test_a_connection_that_is_not_there_is_a_configuration_error(sandbox: Sandbox):
     payload = await outcome(waiting_for(UNKNOWN_ID, machfive_conn_id="nobody_made_this"))
-    assert isinstance(error_in(payload), errors.ConfigurationError)
+    assert isinstance(error_in(payload), exceptions.ConfigurationError)
 
 
 @pytest.mark.parametrize("submitted_at", [None, 12.5])

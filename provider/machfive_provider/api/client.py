@@ -19,14 +19,14 @@ from typing import Any, Final, TypeVar
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
 
-from machfive_provider import __version__, errors
+from machfive_provider import __version__, exceptions
 from machfive_provider.api import retries
+from machfive_provider.api.call import Call, Request, Response
+from machfive_provider.api.error_answers import error_from
 from machfive_provider.api.protocol import opens_export
-from machfive_provider.api.refusals import error_from
 from machfive_provider.api.retries import RetryPolicy
 from machfive_provider.api.settings import ClientSettings
-from machfive_provider.api.wire import Call, Request, Response
-from machfive_provider.texts import one_line
+from machfive_provider.formatting import one_line
 
 __all__ = ["AsyncMachFiveClient", "MachFiveClient", "preload"]
 
@@ -272,22 +272,22 @@ def _opens(reply: httpx.Response) -> bool:
     return opens_export(reply.status_code, reply.headers.get("content-type"))
 
 
-def _too_large(request: Request) -> errors.ProtocolError:
-    return errors.ProtocolError(
+def _too_large(request: Request) -> exceptions.ProtocolError:
+    return exceptions.ProtocolError(
         f"the answer is larger than {_LARGEST_BODY // 1024 // 1024} MiB", endpoint=request.endpoint
     )
 
 
-def _broken_off(request: Request, error: httpx.HTTPError, received: int) -> errors.TransportError:
-    return errors.TransportError(
+def _broken_off(request: Request, error: httpx.HTTPError, received: int) -> exceptions.TransportError:
+    return exceptions.TransportError(
         f"the answer broke off after {received} bytes ({_reason(error)})", endpoint=request.endpoint
     )
 
 
-def _transport_error(request: Request, error: httpx.HTTPError) -> errors.TransportError:
+def _transport_error(request: Request, error: httpx.HTTPError) -> exceptions.TransportError:
     never_sent = isinstance(error, _NEVER_SENT)
     fate = "nothing was sent" if never_sent else "it may have arrived"
-    return errors.TransportError(
+    return exceptions.TransportError(
         f"no answer ({_reason(error)}); {fate}", may_have_arrived=not never_sent, endpoint=request.endpoint
     )
 

@@ -29,7 +29,7 @@ RUNNING = ("pending", "processing")
 """The statuses of a list in work. In this order: it only ever moves from the first to the second."""
 
 GenerationOptions = dict[str, Any]
-"""The ``options`` object of both generate calls, built by :func:`machfive_provider.leads.build_options`."""
+"""The ``options`` object of both generate calls, built by :func:`machfive_provider.leads.prepare.build_options`."""
 
 
 class ShapeError(ValueError):

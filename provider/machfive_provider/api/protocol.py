@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from machfive_provider import errors
+from machfive_provider import exceptions
+from machfive_provider.api.call import Call, Request, Response
+from machfive_provider.api.error_answers import describe, error_from, protocol_error
 from machfive_provider.api.models import (
     AcceptedBatch,
     Campaign,
@@ -23,9 +25,7 @@ from machfive_provider.api.models import (
     array,
     id_and_status,
 )
-from machfive_provider.api.refusals import describe, error_from, protocol_error
-from machfive_provider.api.wire import Call, Request, Response
-from machfive_provider.texts import kind_of
+from machfive_provider.formatting import kind_of
 
 __all__ = [
     "EXPORT_FORMATS",
@@ -74,7 +74,7 @@ def generate_batch(
 ) -> Call[AcceptedBatch]:
     """Submit leads as one list. Spends a credit a lead; answers 200 or 202 at once."""
     if isinstance(leads, (str, bytes, Mapping)) or not leads:
-        raise errors.InvalidLeadsError(f"leads must be a list with at least one lead, not {kind_of(leads)}.")
+        raise exceptions.InvalidLeadsError(f"leads must be a list with at least one lead, not {kind_of(leads)}.")
     body = {"leads": [_lead_json(f"leads[{index}]", lead) for index, lead in enumerate(leads)]}
     return _call(_post("generate-batch", campaign_id, body, options, _BATCH), AcceptedBatch.from_json)
 
@@ -102,7 +102,9 @@ def get_list(list_id: str) -> Call[LeadList]:
 def export(list_id: str, export_format: str = "csv") -> Request:
     """Build the request for the written emails; its answer is streamed, so there is nothing to decipher."""
     if export_format not in EXPORT_FORMATS:
-        raise errors.ConfigurationError(f"format is {export_format!r}: the API exports {' or '.join(EXPORT_FORMATS)}.")
+        raise exceptions.ConfigurationError(
+            f"format is {export_format!r}: the API exports {' or '.join(EXPORT_FORMATS)}."
+        )
     return Request(
         "GET",
         f"/api/v1/lists/{check_uuid('list_id', list_id)}/export",
@@ -139,7 +141,7 @@ class ListPages:
         """Note a page's arrival and return what is new on it."""
         new = [item for item in page if item.id not in self._seen]
         if len(page) >= PAGE_SIZE and not new:
-            raise errors.ProtocolError("a whole page of lists was sent twice", endpoint="GET /api/v1/lists")
+            raise exceptions.ProtocolError("a whole page of lists was sent twice", endpoint="GET /api/v1/lists")
         self._offset += len(page)
         self.done = len(page) < PAGE_SIZE
         self._seen.update(item.id for item in new)
@@ -151,7 +153,7 @@ def check_uuid(parameter: str, value: Any) -> str:
     if isinstance(value, str) and _UUID.fullmatch(value.strip()):
         return value.strip().lower()
     kind = "empty" if value in (None, "") else f"a {type(value).__name__} that is no UUID"
-    raise errors.ConfigurationError(
+    raise exceptions.ConfigurationError(
         f"{parameter} is {kind}: give the id as the MachFive app or API shows it (8-4-4-4-12 hexadecimal digits)."
     )
 
@@ -160,7 +162,7 @@ def check_uuids(parameter: str, value: Any) -> list[str]:
     """Return the UUIDs in ``value``, one or several, each once; raise ``ConfigurationError`` for anything else."""
     given = [value] if isinstance(value, str) else value
     if not isinstance(given, Sequence) or not given:
-        raise errors.ConfigurationError(f"{parameter} must be a list's id or several, not {kind_of(value)}.")
+        raise exceptions.ConfigurationError(f"{parameter} must be a list's id or several, not {kind_of(value)}.")
     return list(dict.fromkeys(check_uuid(parameter, each) for each in given))
 
 
@@ -176,7 +178,9 @@ def _page(campaign_id: str | None, status: str | None, offset: int) -> Request:
 def _lead_json(position: str, lead: Lead | Mapping[str, Any]) -> dict[str, Any]:
     plain = lead.to_json() if isinstance(lead, Lead) else lead
     if not isinstance(plain, Mapping) or not isinstance(plain.get("email"), str):
-        raise errors.InvalidLeadsError(f"{position} must be a Lead or a mapping with an 'email', not {kind_of(lead)}.")
+        raise exceptions.InvalidLeadsError(
+            f"{position} must be a Lead or a mapping with an 'email', not {kind_of(lead)}."
+        )
     return dict(plain)
 
 
@@ -188,7 +192,7 @@ def _post(
     try:
         content = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
-        raise errors.InvalidLeadsError(f"leads or options cannot be written as JSON: {error}.") from None
+        raise exceptions.InvalidLeadsError(f"leads or options cannot be written as JSON: {error}.") from None
     return Request(
         "POST",
         f"/api/v1/campaigns/{check_uuid('campaign_id', campaign_id)}/{verb}",

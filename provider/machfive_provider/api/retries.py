@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from machfive_provider.errors import MachFiveTransientError, NotReadyError, TransportError
+from machfive_provider.exceptions import MachFiveTransientError, NotReadyError, TransportError
 
 __all__ = ["RetryPolicy", "backoff", "may_repeat", "retry_after_seconds", "should_stop"]
 

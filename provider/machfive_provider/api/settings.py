@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
-from machfive_provider.errors import ConfigurationError
+from machfive_provider.exceptions import ConfigurationError
 
 __all__ = ["DEFAULT_BASE_URL", "ClientSettings", "normalise_base_url"]
 

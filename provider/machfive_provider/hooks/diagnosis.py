@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.api.models import Campaign
-from machfive_provider.hooks.settings import ConnectionSettings
-from machfive_provider.texts import counted
+from machfive_provider.formatting import counted
+from machfive_provider.hooks.connection import ConnectionSettings
 
 __all__ = ["diagnosis", "greeting"]
 
@@ -24,10 +24,10 @@ def greeting(settings: ConnectionSettings, campaigns: Sequence[Campaign]) -> str
 def diagnosis(error: Exception, settings: ConnectionSettings | None) -> str:
     """Say exactly what is wrong with a connection; never holds the key."""
     address = settings.client.base_url if settings else "MachFive"
-    if isinstance(error, errors.TransportError):
+    if isinstance(error, exceptions.TransportError):
         return f"{address} cannot be reached: {error.message}. Check the base URL (host), proxy and firewall."
-    if isinstance(error, (errors.ProtocolError, errors.NotFoundError)):  # the API has campaigns, be it none
+    if isinstance(error, (exceptions.ProtocolError, exceptions.NotFoundError)):  # the API has campaigns, be it none
         return f"{address} answers, but not as the MachFive API does: {error.message}. Check the base URL (host)."
-    if isinstance(error, errors.MachFiveError):
+    if isinstance(error, exceptions.MachFiveError):
         return str(error)
     return f"The connection cannot be tested: {type(error).__name__}."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.api import protocol
 from machfive_provider.api.client import AsyncMachFiveClient, MachFiveClient
 from machfive_provider.api.models import (
@@ -20,9 +20,9 @@ from machfive_provider.api.models import (
     LeadList,
 )
 from machfive_provider.api.retries import RetryPolicy
+from machfive_provider.hooks.connection import ConnectionSettings
 from machfive_provider.hooks.diagnosis import diagnosis, greeting
 from machfive_provider.hooks.form import CONNECTION_FIELDS, FIELD_BEHAVIOUR
-from machfive_provider.hooks.settings import ConnectionSettings
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,7 +38,7 @@ class MachFiveHook(BaseHook):
     Reads repeat themselves on passing failures. ``generate`` and ``generate_batch`` spend credits and
     are never repeated once the request may have arrived; operators add the look for an earlier
     purchase. Every method has an awaitable twin prefixed ``a``. All raise
-    :class:`~machfive_provider.errors.MachFiveError`.
+    :class:`~machfive_provider.exceptions.MachFiveError`.
 
     :param machfive_conn_id: the connection: API key as password, base URL as host (empty for MachFive)
     :param retry_policy: how reads repeat themselves
@@ -272,14 +272,14 @@ def _found(conn_id: str, look_up: Any) -> Any:
         raise _unreadable(conn_id, error) from error
 
 
-def _unreadable(conn_id: str, error: Exception) -> errors.MachFiveError:
+def _unreadable(conn_id: str, error: Exception) -> exceptions.MachFiveError:
     """Tell a connection that is not there from one that cannot be read now: the second is worth a retry."""
     if isinstance(error, AirflowNotFoundException) or "CONNECTION_NOT_FOUND" in str(error).upper():
-        return errors.ConfigurationError(
+        return exceptions.ConfigurationError(
             f"The Airflow connection {conn_id!r} does not exist. Add one of type MachFive with the API key as its "
             "password, or name another in machfive_conn_id."
         )
-    return errors.MachFiveTransientError(
+    return exceptions.MachFiveTransientError(
         f"the Airflow connection {conn_id!r} could not be read ({type(error).__name__}); Airflow may be busy"
     )
 
@@ -292,7 +292,7 @@ def _refuse(name: str, matches: Sequence[Campaign], campaigns: Sequence[Campaign
     what, among = ("several campaigns are", matches) if matches else ("no campaign is", campaigns)
     listed = ", ".join(f"{each.name!r} ({each.id})" for each in among[:_CANDIDATES]) or "none at all"
     more = f" and {len(among) - _CANDIDATES} more" if len(among) > _CANDIDATES else ""
-    raise errors.ConfigurationError(
+    raise exceptions.ConfigurationError(
         f"campaign_name: {what} called {name!r} in this workspace. Give one of these names, or campaign_id: "
         f"{listed}{more}."
     )

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
-from machfive_provider import errors
+from machfive_provider import exceptions
+from machfive_provider.formatting import kind_of
 from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.operators.waiting import ListWaitingOperator
-from machfive_provider.texts import kind_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import LeadList
-    from machfive_provider.delivery import Expected
-    from machfive_provider.destinations import Destination
+    from machfive_provider.delivery.count import Expected
+    from machfive_provider.delivery.destination import Destination
 
 __all__ = ["MachFiveExportListOperator"]
 
@@ -84,12 +84,12 @@ class MachFiveExportListOperator(ListWaitingOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait for the list, then export it."""
-        from machfive_provider import exports
         from machfive_provider.api.protocol import check_uuid
-        from machfive_provider.leads import check_policy
+        from machfive_provider.delivery import export
+        from machfive_provider.leads.prepare import check_policy
 
-        check_policy("on_missing_leads", self.on_missing_leads, exports.MISSING_POLICIES)
-        check_policy("export_format", self.export_format, exports.FORMATS)
+        check_policy("on_missing_leads", self.on_missing_leads, export.MISSING_POLICIES)
+        check_policy("export_format", self.export_format, export.FORMATS)
         list_id = check_uuid("list_id", self.list_id)
         self._interval()
         self._deadline(0.0)
@@ -99,16 +99,16 @@ class MachFiveExportListOperator(ListWaitingOperator):
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Export and count a list that has completed."""
-        from machfive_provider import exports
-        from machfive_provider.disk_map import DiskMap
-        from machfive_provider.operators.reporting import report_export
+        from machfive_provider.delivery import export
+        from machfive_provider.delivery.disk_map import DiskMap
+        from machfive_provider.delivery.report import report_export
 
         if lead_list.is_failed:
-            raise errors.ListFailedError(f"list {lead_list.id} ended failed on MachFive's side")
+            raise exceptions.ListFailedError(f"list {lead_list.id} ended failed on MachFive's side")
         destination = self._destination()
         with DiskMap() as delivered:
             with self.hook() as hook:
-                figures = exports.write_export(hook, lead_list, destination, self.export_format, delivered=delivered)
+                figures = export.write_export(hook, lead_list, destination, self.export_format, delivered=delivered)
             expected = self._expected(lead_list)
             report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
         return destination.url
@@ -118,7 +118,7 @@ class MachFiveExportListOperator(ListWaitingOperator):
         with self.hook() as hook:
             try:
                 seen = hook.get_list(list_id)
-            except errors.MachFiveTransientError as error:
+            except exceptions.MachFiveTransientError as error:
                 self.log.info("The first look at list %s failed, which is tried again. %s", list_id, error)
                 return None
             if seen.campaign_id:
@@ -126,15 +126,15 @@ class MachFiveExportListOperator(ListWaitingOperator):
         return seen
 
     def _destination(self) -> Destination:
-        from machfive_provider.destinations import Destination
+        from machfive_provider.delivery.destination import Destination
 
         return Destination(self.export_to, overwrite=self.overwrite)
 
     def _expected(self, lead_list: LeadList | None) -> Expected:
         """Return what the export should hold: leads, or their number, or nothing if nobody knows."""
-        from machfive_provider.delivery import Expected
-        from machfive_provider.lead_files import SUFFIXES
-        from machfive_provider.leads import prepare, read_leads
+        from machfive_provider.delivery.count import Expected
+        from machfive_provider.leads.files import SUFFIXES
+        from machfive_provider.leads.prepare import prepare, read_leads
 
         expected = self.expected_leads
         if expected is None:
@@ -149,7 +149,7 @@ class MachFiveExportListOperator(ListWaitingOperator):
             rows = read_leads(expected)
             rows = [row._replace(fields={"email": row.fields}) if isinstance(row.fields, str) else row for row in rows]
         else:
-            raise errors.ConfigurationError(
+            raise exceptions.ConfigurationError(
                 "expected_leads must be a number, a list of leads or emails, or a leads file "
                 f"({', '.join(SUFFIXES)}), not {kind_of(expected)}."
             )

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from machfive_provider import errors
+from machfive_provider import exceptions
+from machfive_provider.formatting import counted
 from machfive_provider.operators.generation import OPTION_FIELDS, GenerateOperator
-from machfive_provider.texts import counted
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import GenerationOptions, LeadList
-    from machfive_provider.delivery import Expected
-    from machfive_provider.destinations import Destination
+    from machfive_provider.delivery.count import Expected
+    from machfive_provider.delivery.destination import Destination
     from machfive_provider.hooks.machfive import MachFiveHook
-    from machfive_provider.leads import PreparedLeads
+    from machfive_provider.leads.prepare import PreparedLeads
     from machfive_provider.operators.purchase import Turn
-    from machfive_provider.tags import Intent
+    from machfive_provider.purchase.tag import Intent
 
 __all__ = ["MachFiveGenerateBatchOperator", "MachFiveGenerateOperator"]
 
@@ -58,7 +58,7 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
     :param poll_interval: seconds between looks; MachFive asks for 10-30
     :param timeout: seconds after which this attempt stops waiting; MachFive keeps working, a retry re-attaches
     :param machfive_conn_id: the Airflow connection
-    :raises MachFiveError: see ``machfive_provider.errors`` for what each class does to the task
+    :raises MachFiveError: see ``machfive_provider.exceptions`` for what each class does to the task
     """
 
     template_fields: Sequence[str] = (
@@ -105,7 +105,7 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Report, export and count a list that has ended."""
         if lead_list.is_failed:
-            raise errors.BatchFailedError(
+            raise exceptions.BatchFailedError(
                 f"list {lead_list.id} ended failed on MachFive's side and can never be exported. Its leads have to be "
                 f"bought again: a retry does so, up to {counted(self.max_resubmissions, 'time')} (max_resubmissions)."
             )
@@ -127,7 +127,7 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
 
     def submit(self, context: Context, turn: Turn) -> Any:
         """Submit the batch, unless an earlier attempt has, and wait for it."""
-        from machfive_provider.options import build_options
+        from machfive_provider.purchase.options import build_options
 
         self._check()
         prepared, options = self._prepare(), build_options(self.named_options(), self.options)
@@ -159,23 +159,23 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         return self.wait_for(context, bought.list_id, submitted_at=bought.submitted_at, seen=bought.seen)
 
     def _check(self) -> None:
-        from machfive_provider import exports
-        from machfive_provider.leads import check_policy
+        from machfive_provider.delivery import export
+        from machfive_provider.leads.prepare import check_policy
 
         self.check_common()
-        check_policy("on_missing_leads", self.on_missing_leads, exports.MISSING_POLICIES)
-        check_policy("export_format", self.export_format, exports.FORMATS)
+        check_policy("on_missing_leads", self.on_missing_leads, export.MISSING_POLICIES)
+        check_policy("export_format", self.export_format, export.FORMATS)
         if self.export_to is not None and not self.wait_for_completion:
-            raise errors.ConfigurationError(
+            raise exceptions.ConfigurationError(
                 "export_to needs wait_for_completion=True: there is nothing to export before the list has completed. "
                 "Drop one of them, or export later with MachFiveExportListOperator."
             )
         limit = self.max_leads
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-            raise errors.ConfigurationError(f"max_leads must be a whole number of at least 1, not {limit!r}.")
+            raise exceptions.ConfigurationError(f"max_leads must be a whole number of at least 1, not {limit!r}.")
 
     def _prepare(self) -> PreparedLeads:
-        from machfive_provider.leads import prepare, read_leads
+        from machfive_provider.leads.prepare import prepare, read_leads
 
         source = "leads" if self.leads_path is None else f"leads_path {self.leads_path!r}"
         rows = read_leads(self.leads, self.leads_path)
@@ -187,12 +187,12 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         return prepared
 
     def _guard_spending(self, prepared: PreparedLeads, options: GenerationOptions) -> None:
-        from machfive_provider.submission import credits_needed
+        from machfive_provider.purchase.buy import credits_needed
 
         cost = credits_needed(prepared.leads, options)
         if self.max_leads is not None and cost > self.max_leads:
             doubled = " (enrichment_enabled counts each lead twice)" if cost > len(prepared.leads) else ""
-            raise errors.InvalidLeadsError(
+            raise exceptions.InvalidLeadsError(
                 f"{len(prepared.leads)} leads cost {cost} credits{doubled}, more than max_leads={self.max_leads} "
                 "allows. Nothing was sent. Submit fewer leads or raise max_leads."
             )
@@ -200,14 +200,14 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
     def _destination(self) -> Destination | None:
         if self.export_to is None:
             return None
-        from machfive_provider.destinations import Destination
+        from machfive_provider.delivery.destination import Destination
 
         destination = Destination(self.export_to, overwrite=self.overwrite)
         destination.check(must_be_new=False)
         return destination
 
     def _warn_of_another_ending(self) -> None:
-        from machfive_provider.exports import FORMATS
+        from machfive_provider.delivery.export import FORMATS
 
         ending = str(self.export_to).rpartition(".")[2].lower()
         if ending in FORMATS and ending != self.export_format:
@@ -216,9 +216,9 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
             )
 
     def _export(self, context: Context, lead_list: LeadList, batch: Mapping[str, Any]) -> None:
-        from machfive_provider import exports
-        from machfive_provider.disk_map import DiskMap
-        from machfive_provider.operators.reporting import report_export
+        from machfive_provider.delivery import export
+        from machfive_provider.delivery.disk_map import DiskMap
+        from machfive_provider.delivery.report import report_export
 
         destination = self._destination()
         if destination is None:
@@ -226,7 +226,7 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         expected = self._expected(context, batch)
         with DiskMap() as delivered:
             with self.hook() as hook:
-                figures = exports.write_export(
+                figures = export.write_export(
                     hook, lead_list, destination, self.export_format, expected.email_count, delivered
                 )
             report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
@@ -240,9 +240,9 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
 
     def _expected(self, context: Context, batch: Mapping[str, Any]) -> Expected:
         """Return what was bought; only the number of leads if they cannot be read alike again."""
-        from machfive_provider.delivery import Expected
-        from machfive_provider.leads import prepare, read_leads
-        from machfive_provider.options import build_options
+        from machfive_provider.delivery.count import Expected
+        from machfive_provider.leads.prepare import prepare, read_leads
+        from machfive_provider.purchase.options import build_options
 
         try:
             rows = read_leads(self.leads, self.leads_path)
@@ -250,7 +250,7 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
             options = build_options(self.named_options(), self.options)
             intent = self.intent_of(context, str(batch["campaign_id"]), None, prepared, options)
             same = intent.is_tagged(str(batch["tag"]))
-        except (errors.MachFivePermanentError, KeyError):
+        except (exceptions.MachFivePermanentError, KeyError):
             same = False
         if same:
             return Expected.of(prepared.leads, options.get("email_count"))
@@ -285,9 +285,9 @@ class MachFiveGenerateOperator(GenerateOperator):
 
     def submit(self, context: Context, turn: Turn) -> Any:
         """Buy the sequence, unless an earlier attempt has, and return it."""
-        from machfive_provider.delivery import short_sequence
-        from machfive_provider.leads import single_lead
-        from machfive_provider.options import build_options
+        from machfive_provider.delivery.count import short_sequence
+        from machfive_provider.leads.prepare import single_lead
+        from machfive_provider.purchase.options import build_options
 
         self.check_common()
         prepared, options = single_lead(self.lead), build_options(self.named_options(), self.options)
@@ -305,31 +305,31 @@ class MachFiveGenerateOperator(GenerateOperator):
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:  # noqa: ARG002 - the base's signature
         """Fetch the sequence of a list that has ended."""
-        from machfive_provider import exports
-        from machfive_provider.delivery import short_sequence
-        from machfive_provider.leads import single_lead
-        from machfive_provider.options import build_options
+        from machfive_provider.delivery import export
+        from machfive_provider.delivery.count import short_sequence
+        from machfive_provider.leads.prepare import single_lead
+        from machfive_provider.purchase.options import build_options
 
         if lead_list.is_failed:
-            raise errors.BatchFailedError(
+            raise exceptions.BatchFailedError(
                 f"list {lead_list.id} of this lead ended failed on MachFive's side; a retry buys it again, up to "
                 f"{counted(self.max_resubmissions, 'time')} (max_resubmissions)."
             )
         wanted = single_lead(self.lead).leads[0].key
         asked = build_options(self.named_options(), self.options).get("email_count")
         with self.hook() as hook:
-            for lead in exports.iter_leads(hook.stream_export(lead_list.id, "json")):
+            for lead in export.iter_leads(hook.stream_export(lead_list.id, "json")):
                 if lead["email"].casefold() == wanted:
                     written = len(lead["sequence"])
                     self.log.info("List %s has %s for the lead.", lead_list.id, counted(written, "email"))
                     if warning := short_sequence(lead_list.id, written, asked):
                         self.log.warning("%s", warning)
                     return {"list_id": lead_list.id, "sequence": lead["sequence"]}
-        raise errors.IncompleteExportError(f"list {lead_list.id} has completed without the emails of its lead")
+        raise exceptions.IncompleteExportError(f"list {lead_list.id} has completed without the emails of its lead")
 
     def settling(self) -> float:
         """Return for how many seconds the list of an unanswered ``generate`` may stay invisible: it takes minutes."""
-        from machfive_provider.submission_decision import SETTLING_BATCH, SETTLING_GENERATE
+        from machfive_provider.purchase.decision import SETTLING_BATCH, SETTLING_GENERATE
 
         return SETTLING_BATCH if self.deferrable else SETTLING_GENERATE
 

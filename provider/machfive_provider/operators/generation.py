@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import conf
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.operators.purchase import PurchasingOperator
 from machfive_provider.operators.waiting import seconds
 
 if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
-    from machfive_provider.leads import PreparedLeads
+    from machfive_provider.leads.prepare import PreparedLeads
 
 __all__ = ["OPTION_FIELDS", "GenerateOperator"]
 
@@ -86,15 +86,17 @@ class GenerateOperator(PurchasingOperator):
 
     def check_common(self) -> None:
         """Check the parameters both operators have; raises ``ConfigurationError``."""
-        from machfive_provider.leads import check_policy
-        from machfive_provider.submission_decision import EXISTING_POLICIES
+        from machfive_provider.leads.prepare import check_policy
+        from machfive_provider.purchase.decision import EXISTING_POLICIES
 
         check_policy("on_existing_list", self.on_existing_list, EXISTING_POLICIES)
         if not isinstance(self.max_resubmissions, int) or self.max_resubmissions < 0:
-            raise errors.ConfigurationError(f"max_resubmissions must be 0 or more, not {self.max_resubmissions!r}.")
+            raise exceptions.ConfigurationError(f"max_resubmissions must be 0 or more, not {self.max_resubmissions!r}.")
         if bool(self.campaign_id) == bool(self.campaign_name):
             which = "both" if self.campaign_id else "neither"
-            raise errors.ConfigurationError(f"campaign_id and campaign_name: {which} given; give exactly one of them.")
+            raise exceptions.ConfigurationError(
+                f"campaign_id and campaign_name: {which} given; give exactly one of them."
+            )
         seconds("poll_interval", self.poll_interval)
         seconds("timeout", self.timeout)
         seconds("capacity_timeout", self.capacity_timeout)

@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from machfive_provider import errors
+from machfive_provider import exceptions
+from machfive_provider.formatting import counted, duration
 from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.operators.waiting import DEFERRAL_MARGIN, ListWaitingOperator, seconds
-from machfive_provider.texts import counted, duration
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import AcceptedBatch, GeneratedSequence, GenerationOptions
     from machfive_provider.hooks.machfive import MachFiveHook
-    from machfive_provider.leads import PreparedLeads
-    from machfive_provider.submission import Submission
-    from machfive_provider.submission_decision import Past, Settle
-    from machfive_provider.tags import Intent
+    from machfive_provider.leads.prepare import PreparedLeads
+    from machfive_provider.purchase.buy import Submission
+    from machfive_provider.purchase.decision import Past, Settle
+    from machfive_provider.purchase.tag import Intent
 
 __all__ = ["PurchasingOperator", "Turn"]
 
@@ -81,7 +81,7 @@ class PurchasingOperator(ListWaitingOperator):
 
     def settling(self) -> float:
         """Return for how many seconds the list of an unanswered submission may stay invisible."""
-        from machfive_provider.submission_decision import SETTLING_BATCH
+        from machfive_provider.purchase.decision import SETTLING_BATCH
 
         return SETTLING_BATCH
 
@@ -99,9 +99,9 @@ class PurchasingOperator(ListWaitingOperator):
         :param send: makes the paid call, once
         :param before_paying: last checks that only matter if credits are spent
         """
-        from machfive_provider import submission
-        from machfive_provider.submission_decision import Policy, Settle
-        from machfive_provider.task_memory import TaskMemory
+        from machfive_provider.purchase import buy
+        from machfive_provider.purchase.decision import Policy, Settle
+        from machfive_provider.purchase.record import TaskMemory
 
         policy = Policy(self.on_existing_list, self.max_resubmissions)
         with self.hook() as hook:
@@ -115,7 +115,7 @@ class PurchasingOperator(ListWaitingOperator):
 
             while True:
                 try:
-                    outcome = submission.buy(
+                    outcome = buy.buy(
                         hook,
                         lambda given: send(hook, intent, given),
                         intent,
@@ -126,7 +126,7 @@ class PurchasingOperator(ListWaitingOperator):
                         time.time,
                         check_and_queue,
                     )
-                except errors.RateLimitedError as error:
+                except exceptions.RateLimitedError as error:
                     # Nothing was accepted: this is waiting, and waiting uses up none of the task's retries.
                     self._wait_for_room(context, hook, turn, error)
                     turn = replace(turn, granted=True)
@@ -145,7 +145,7 @@ class PurchasingOperator(ListWaitingOperator):
         options: GenerationOptions,
     ) -> Intent:
         """Return what this task is to buy."""
-        from machfive_provider.tags import Intent, Origin
+        from machfive_provider.purchase.tag import Intent, Origin
 
         ti, run = context["ti"], context["dag_run"]
         rounds = self._round(context) if self.on_existing_list == "resubmit" else None
@@ -163,7 +163,7 @@ class PurchasingOperator(ListWaitingOperator):
         return int(context["ti"].max_tries - (self.retries or 0))
 
     def _past(self, context: Context, turn: Turn) -> Past:
-        from machfive_provider.submission_decision import Past
+        from machfive_provider.purchase.decision import Past
 
         ti = context["ti"]
         return Past(
@@ -181,18 +181,20 @@ class PurchasingOperator(ListWaitingOperator):
         limit = hook.settings.max_concurrent_batches
         if limit is None or turn.granted:
             return
-        from machfive_provider.room import running_batches
+        from machfive_provider.waiting.capacity import running_batches
 
         running = len(running_batches(hook))
         if running >= limit:
-            raise errors.WorkspaceLimitError(
+            raise exceptions.WorkspaceLimitError(
                 f"the workspace runs {counted(running, 'batch', 'batches')}, and the connection's "
                 f"max_concurrent_batches is {limit}"
             )
 
-    def _wait_for_room(self, context: Context, hook: MachFiveHook, turn: Turn, error: errors.RateLimitedError) -> None:
+    def _wait_for_room(
+        self, context: Context, hook: MachFiveHook, turn: Turn, error: exceptions.RateLimitedError
+    ) -> None:
         """Return when the task may ask again, or leave for the triggerer."""
-        from machfive_provider.room import no_room, wait_on_worker
+        from machfive_provider.waiting.capacity import no_room, wait_on_worker
 
         now = time.time()
         deadline = turn.asked_at + seconds("capacity_timeout", self.capacity_timeout)
@@ -200,7 +202,7 @@ class PurchasingOperator(ListWaitingOperator):
             raise no_room(now - turn.asked_at)
         where = "in the triggerer, this worker is free" if self.deferrable else "on this worker"
         self.log.info("%s Waiting %s, for %s at the most (capacity_timeout).", error, where, duration(deadline - now))
-        is_full = isinstance(error, errors.WorkspaceLimitError)
+        is_full = isinstance(error, exceptions.WorkspaceLimitError)
         # What runs right after a refusal is the limit; where it is the connection that knows it, nobody was refused.
         limit = self._running_now(hook) if is_full and error.status_code else None
         pause = error.retry_after if error.retry_after is not None else 0.0 if is_full else _RATE_LIMITED
@@ -240,23 +242,23 @@ class PurchasingOperator(ListWaitingOperator):
 
     def _running_now(self, hook: MachFiveHook) -> int | None:
         """Count the batches that run right after a refusal: that many the workspace may have."""
-        from machfive_provider.room import running_batches
+        from machfive_provider.waiting.capacity import running_batches
 
         try:
             return len(running_batches(hook))
-        except errors.MachFiveTransientError as error:
+        except exceptions.MachFiveTransientError as error:
             self.log.info("The running batches could not be counted. %s", error)
             return None
 
     def _look_on(self, context: Context, intent: Intent, turn: Turn, settle: Settle) -> None:
         """Let time pass before the next look for the list of an earlier attempt, on the worker or in the triggerer."""
-        from machfive_provider.polling import jittered
+        from machfive_provider.waiting.decision import jittered
 
         pause = min(self._interval(), max(0.0, settle.until - time.time()))
         if not self.deferrable:
             time.sleep(jittered(pause))
             return
-        from machfive_provider.triggers.settling import MachFiveSettlingTrigger
+        from machfive_provider.triggers.unanswered_purchase import MachFiveSettlingTrigger
 
         self.defer(
             trigger=MachFiveSettlingTrigger(

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import LeadList
     from machfive_provider.hooks.machfive import MachFiveHook
-    from machfive_provider.polling import Watch
+    from machfive_provider.waiting.decision import Watch
 
 __all__ = ["DEFERRAL_MARGIN", "ListWaitingOperator", "needs_a_worker", "seconds"]
 
@@ -31,7 +31,7 @@ def seconds(parameter: str, value: Any) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise errors.ConfigurationError(f"{parameter} must be a positive number of seconds, not {value!r}.")
+        raise exceptions.ConfigurationError(f"{parameter} must be a positive number of seconds, not {value!r}.")
     return float(value)
 
 
@@ -87,7 +87,7 @@ class ListWaitingOperator(BaseOperator):
         :param submitted_at: epoch seconds of our own submission, None for somebody else's list
         :param seen: the list as just seen, which saves a look
         """
-        from machfive_provider.polling import Watch
+        from machfive_provider.waiting.decision import Watch
 
         started_at = time.time()
         watch = Watch(list_id, self._interval(), started_at, self._deadline(started_at), submitted_at)
@@ -96,8 +96,8 @@ class ListWaitingOperator(BaseOperator):
     def resume(self, context: Context, event: Any = None) -> Any:
         """Come back from the triggerer: raise what it found wrong, or finish with the list that ended."""
         from machfive_provider.api.models import LeadList
-        from machfive_provider.polling import Watch
         from machfive_provider.triggers import events
+        from machfive_provider.waiting.decision import Watch
 
         # dag.test() resumes here even where the triggerer would have ended the task: with its state.
         if event == "success" and self._ends_in_the_triggerer():
@@ -118,7 +118,7 @@ class ListWaitingOperator(BaseOperator):
         while True:
             try:
                 return self.on_list_ended(context, ended)
-            except errors.NotReadyError:
+            except exceptions.NotReadyError:
                 if time.time() + watch.interval >= watch.deadline:
                     raise
                 self.log.info("List %s has completed but cannot be exported yet; waiting for it.", watch.list_id)
@@ -126,7 +126,7 @@ class ListWaitingOperator(BaseOperator):
 
     def _wait(self, watch: Watch, seen: LeadList | None = None, pause: float = 0.0) -> LeadList:
         """Return the list when it has ended, or leave for the triggerer; ``pause`` seconds before the first look."""
-        from machfive_provider.polling import look_at, wait_for_list
+        from machfive_provider.waiting.decision import look_at, wait_for_list
 
         with self.hook() as hook:
             if not self.deferrable:
@@ -138,12 +138,12 @@ class ListWaitingOperator(BaseOperator):
 
     def _ended_already(self, watch: Watch, hook: MachFiveHook, seen: LeadList | None) -> LeadList | None:
         """Take one look before deferring: there may be nothing to wait for, or no hope."""
-        from machfive_provider.polling import Done, GiveUp, Progress, Wait, decide, look_at
+        from machfive_provider.waiting.decision import Done, GiveUp, Progress, Wait, decide, look_at
 
-        look: LeadList | errors.MachFiveError
+        look: LeadList | exceptions.MachFiveError
         try:
             look = seen or look_at(hook, watch.list_id)
-        except errors.MachFiveError as error:
+        except exceptions.MachFiveError as error:
             look = error
         match decide(watch, Progress(), look, time.time()):
             case Done(lead_list):
@@ -177,12 +177,12 @@ class ListWaitingOperator(BaseOperator):
         return not (self.has_work_left() or needs_a_worker(self))
 
     def _interval(self) -> float:
-        from machfive_provider.polling import SHORTEST_INTERVAL
+        from machfive_provider.waiting.decision import SHORTEST_INTERVAL
 
         return max(SHORTEST_INTERVAL, seconds("poll_interval", self.poll_interval))
 
     def _deadline(self, started_at: float) -> float:
-        from machfive_provider.polling import effective_deadline
+        from machfive_provider.waiting.decision import effective_deadline
 
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
         return effective_deadline(started_at, seconds("timeout", self.timeout), limit)

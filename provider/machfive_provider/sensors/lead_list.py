@@ -15,15 +15,15 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from machfive_provider import errors
+from machfive_provider import exceptions
+from machfive_provider.formatting import counted
 from machfive_provider.operators.waiting import DEFERRAL_MARGIN, needs_a_worker
-from machfive_provider.texts import counted
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import LeadList
-    from machfive_provider.polling import Progress
+    from machfive_provider.waiting.decision import Progress
 
 __all__ = ["MachFiveListSensor"]
 
@@ -102,7 +102,7 @@ class MachFiveListSensor(BaseSensorOperator):
         try:
             if self._look_at_all(started_at, deadline):
                 return None
-        except errors.MachFiveError as error:
+        except exceptions.MachFiveError as error:
             self._fail(error)
         return self._defer(started_at, deadline)
 
@@ -132,7 +132,7 @@ class MachFiveListSensor(BaseSensorOperator):
         try:
             for each in events.read(event, "ended")["lists"]:
                 _check(LeadList.from_json(each))
-        except errors.MachFiveError as error:
+        except exceptions.MachFiveError as error:
             self._fail(_final(error))
         self.log.info("All lists have completed.")
 
@@ -144,10 +144,10 @@ class MachFiveListSensor(BaseSensorOperator):
         try:
             return super().execute(context)
         except AirflowSensorTimeout as error:
-            if isinstance(error, errors.SensorTimeoutError):
+            if isinstance(error, exceptions.SensorTimeoutError):
                 raise
             self._fail(
-                errors.SensorTimeoutError(
+                exceptions.SensorTimeoutError(
                     f"list {', '.join(self._waiting())} had not completed when the sensor's timeout "
                     f"({self.timeout:g} s) passed. MachFive keeps working on it; clear the task to wait on, or raise "
                     "timeout."
@@ -161,15 +161,15 @@ class MachFiveListSensor(BaseSensorOperator):
 
     def _look_at_all(self, started_at: float, deadline: float) -> bool:
         from machfive_provider.hooks.machfive import MachFiveHook
-        from machfive_provider.polling import Done, GiveUp, Progress, Wait, Watch, decide, look_at
+        from machfive_provider.waiting.decision import Done, GiveUp, Progress, Wait, Watch, decide, look_at
 
         with MachFiveHook(self.machfive_conn_id) as hook:
             for list_id in self._waiting():
                 watch = Watch(list_id, self._interval(), started_at, deadline)
-                look: LeadList | errors.MachFiveError
+                look: LeadList | exceptions.MachFiveError
                 try:
                     look = look_at(hook, list_id)
-                except errors.MachFiveError as error:
+                except exceptions.MachFiveError as error:
                     look = error
                 match decide(watch, self._progress.get(list_id, Progress()), look, time.time()):
                     case Done(lead_list):
@@ -208,7 +208,7 @@ class MachFiveListSensor(BaseSensorOperator):
         from machfive_provider.sensors.triggerer_start import refusal
 
         if reason := refusal(self):
-            raise errors.ConfigurationError(
+            raise exceptions.ConfigurationError(
                 f"task {self.task_id!r} cannot take start_from_trigger=True: {reason}. Or leave it out: with "
                 "deferrable=True the task costs one worker start."
             )
@@ -233,17 +233,17 @@ class MachFiveListSensor(BaseSensorOperator):
 
     def _patience(self) -> float:
         """Return the seconds after which this attempt stops waiting."""
-        from machfive_provider.polling import effective_deadline
+        from machfive_provider.waiting.decision import effective_deadline
 
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
         return effective_deadline(0.0, self.timeout, limit)
 
     def _interval(self) -> float:
-        from machfive_provider.polling import SHORTEST_INTERVAL
+        from machfive_provider.waiting.decision import SHORTEST_INTERVAL
 
         return max(SHORTEST_INTERVAL, self.poke_interval)
 
-    def _fail(self, error: errors.MachFiveError) -> NoReturn:
+    def _fail(self, error: exceptions.MachFiveError) -> NoReturn:
         """Raise, or skip as ``soft_fail`` and ``never_fail`` ask: alike in both modes."""
         if (self.soft_fail and isinstance(error, AirflowException)) or self.never_fail:
             which = "soft_fail" if self.soft_fail else "never_fail"
@@ -253,11 +253,11 @@ class MachFiveListSensor(BaseSensorOperator):
 
 def _check(lead_list: LeadList) -> None:
     if lead_list.is_failed:
-        raise errors.ListFailedError(f"list {lead_list.id} ended failed on MachFive's side")
+        raise exceptions.ListFailedError(f"list {lead_list.id} ended failed on MachFive's side")
 
 
-def _final(error: errors.MachFiveError) -> errors.MachFiveError:
+def _final(error: exceptions.MachFiveError) -> exceptions.MachFiveError:
     """Make a passed deadline the sensor's timeout, which no retry follows; leave other errors as they are."""
-    if isinstance(error, errors.WaitTimeoutError):
-        return errors.SensorTimeoutError(error.message, occurred_at=error.occurred_at)
+    if isinstance(error, exceptions.WaitTimeoutError):
+        return exceptions.SensorTimeoutError(error.message, occurred_at=error.occurred_at)
     return error

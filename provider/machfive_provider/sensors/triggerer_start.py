@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import BaseSensorOperator
 from jinja2 import nodes
 from jinja2.meta import find_referenced_templates, find_undeclared_variables
 
-from machfive_provider.texts import kind_of
+from machfive_provider.formatting import kind_of
 
 if TYPE_CHECKING:
     from machfive_provider.sensors.lead_list import MachFiveListSensor

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 from airflow.triggers.base import TriggerEvent
 
-from machfive_provider import errors
-from machfive_provider.triggerer.room_keeper import wait_for_room
+from machfive_provider import exceptions
 from machfive_provider.triggers import events
 from machfive_provider.triggers.base import PlainTrigger
+from machfive_provider.waiting.capacity_watcher import wait_for_room
 
 __all__ = ["MachFiveCapacityTrigger"]
 
@@ -60,7 +60,7 @@ class MachFiveCapacityTrigger(PlainTrigger):
                 not_before=self.not_before,
                 log=self.log,
             )
-        except errors.MachFiveError as error:
+        except exceptions.MachFiveError as error:
             payload = events.failed(error)
         else:
             payload = events.submit(self.asked_at, self.try_number, self.absent_since)

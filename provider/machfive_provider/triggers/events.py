@@ -7,7 +7,7 @@ from typing import Any
 
 import pendulum
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.api.models import LeadList
 
 __all__ = ["ended", "error_from_json", "error_to_json", "failed", "read", "submit"]
@@ -43,7 +43,7 @@ def submit(
     }
 
 
-def failed(error: errors.MachFiveError) -> dict[str, Any]:
+def failed(error: exceptions.MachFiveError) -> dict[str, Any]:
     """Return the event for a wait that ended badly: the resume method raises it on the worker."""
     return {"status": "error", "error": error_to_json(error)}
 
@@ -59,10 +59,10 @@ def read(event: Any, expected: str) -> Mapping[str, Any]:
             raise error_from_json(event["error"])
         if event.get("status") == expected:
             return event
-    raise errors.PollingError("the task was resumed without a usable event; its list may be fine")
+    raise exceptions.PollingError("the task was resumed without a usable event; its list may be fine")
 
 
-def error_to_json(error: errors.MachFiveError) -> dict[str, Any]:
+def error_to_json(error: exceptions.MachFiveError) -> dict[str, Any]:
     """Return an error as plain JSON."""
     return {
         "class": type(error).__name__,
@@ -79,12 +79,12 @@ def _moment(text: Any) -> pendulum.DateTime | None:
     return moment if isinstance(moment, pendulum.DateTime) else None
 
 
-def error_from_json(data: Mapping[str, Any]) -> errors.MachFiveError:
+def error_from_json(data: Mapping[str, Any]) -> exceptions.MachFiveError:
     """Return the error that :func:`error_to_json` wrote; one of an unknown class is a transient one."""
     name = data.get("class")
-    known = getattr(errors, name) if name in errors.__all__ else errors.MachFiveTransientError
+    known = getattr(exceptions, name) if name in exceptions.__all__ else exceptions.MachFiveTransientError
     context = {field: data.get(field) for field in _PLAIN if field != "message"}
-    error: errors.MachFiveError = known(
+    error: exceptions.MachFiveError = known(
         str(data.get("message")), occurred_at=_moment(data.get("occurred_at")), **context
     )
     return error

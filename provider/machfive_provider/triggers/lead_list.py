@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.api.models import LeadList
-from machfive_provider.polling import Done, GiveUp, Progress, Wait, Watch, decide, next_news
-from machfive_provider.texts import duration
-from machfive_provider.triggerer.shared_poller import SharedPoller, shared_poller
+from machfive_provider.formatting import duration
 from machfive_provider.triggers import events
 from machfive_provider.triggers.base import PlainTrigger
+from machfive_provider.waiting.decision import Done, GiveUp, Progress, Wait, Watch, decide, next_news
+from machfive_provider.waiting.poller import SharedPoller, shared_poller
 
 __all__ = ["MachFiveListTrigger"]
 
@@ -57,7 +57,7 @@ class MachFiveListTrigger(PlainTrigger):
         """Yield one event: the lists that ended, or the error that the task is to raise."""
         try:
             lists = await self._wait_for_all()
-        except errors.MachFiveError as error:
+        except exceptions.MachFiveError as error:
             event = TriggerEvent(events.failed(error))  # type: ignore[no-untyped-call]
         else:
             event = self._event(lists)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from airflow.triggers.base import TriggerEvent
 
-from machfive_provider import errors
+from machfive_provider import exceptions
 from machfive_provider.api.protocol import check_uuids
 from machfive_provider.triggers import events
 from machfive_provider.triggers.lead_list import MachFiveListTrigger
@@ -53,7 +53,7 @@ class MachFiveListStartTrigger(MachFiveListTrigger):
         """Yield one event: success, the lists that ended, or the error that the task is to raise."""
         try:
             self.list_ids = self._ids()
-        except errors.MachFiveError as error:
+        except exceptions.MachFiveError as error:
             yield TriggerEvent(events.failed(error))  # type: ignore[no-untyped-call]
             return
         self.started_at = self._start()
@@ -63,7 +63,7 @@ class MachFiveListStartTrigger(MachFiveListTrigger):
 
     def _ids(self) -> list[str]:
         if isinstance(self.list_id, str) and self.list_id.lstrip().startswith(("[", "(")):
-            raise errors.ConfigurationError(
+            raise exceptions.ConfigurationError(
                 "list_id is the text of a list: in the triggerer a template gives text and nothing else. For several "
                 "lists give several templates, or leave start_from_trigger out."
             )

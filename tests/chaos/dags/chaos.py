@@ -15,7 +15,7 @@ from airflow.sdk import DAG
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
 
 # What `--without-look` takes away. Here, and not from outside, because every task process reads this file.
-LOOK = ("machfive_provider.submission", "_look")
+LOOK = ("machfive_provider.purchase.buy", "_look")
 
 CHAOS = json.loads(os.environ["MACHFIVE_CHAOS"])
 

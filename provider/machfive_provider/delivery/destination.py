@@ -1,0 +1,226 @@
+"""Where an export goes: a file or object that appears complete or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from machfive_provider.delivery.count import MISSING_ENDING
+from machfive_provider.exceptions import ConfigurationError
+from machfive_provider.formatting import absolute
+
+__all__ = ["Destination", "Sink"]
+
+_PART = ".part"
+
+
+class Sink(Protocol):
+    """Takes bytes, and counts them."""
+
+    written: int
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+
+
+class Destination:
+    """A path or URL that ObjectStoragePath reaches, e.g. ``s3://aws_default@bucket/emails.jsonl``.
+
+    :param url: where to write
+    :param overwrite: False refuses to replace something else; the very same bytes are accepted
+    :raises ConfigurationError: if ``url`` is no path, or its file system is not installed or configured
+    """
+
+    def __init__(self, url: Any, *, overwrite: bool = True) -> None:
+        if not isinstance(url, (str, os.PathLike)) or not str(url).strip():
+            raise ConfigurationError(f"export_to must be a path or URL, not {type(url).__name__} {url!r}.")
+        from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+        self.url = str(url).strip()
+        if self.url.endswith("/"):
+            raise ConfigurationError(f"export_to {self.url!r} is a folder; name a file in it.")
+        self.overwrite = overwrite
+        try:
+            self._path = ObjectStoragePath(absolute(self.url))
+            self._fs = self._path.fs
+        except Exception as error:
+            raise self._unusable(error) from error
+        self._local = Path(self._path.path) if self._path.protocol in ("file", "local", "") else None
+
+    def check(self, *, must_be_new: bool) -> None:
+        """Find out before anything is spent whether writing can work.
+
+        :param must_be_new: refuse an existing destination unless ``overwrite``
+        :raises ConfigurationError: naming the destination, the reason and the fix
+        """
+        try:
+            exists = self._fs.exists(self._path.path)
+            if exists and self._fs.isdir(self._path.path):
+                raise ConfigurationError(f"export_to {self.url!r} is a folder; name a file in it.")
+            if self._local:
+                self._check_local(self._local)
+        except ConfigurationError:
+            raise
+        except Exception as error:
+            raise self._unusable(error) from error
+        if exists and must_be_new and not self.overwrite:
+            raise ConfigurationError(
+                f"export_to {self.url!r} exists and overwrite is False: nothing was bought or fetched. Name another "
+                "destination, remove it, or set overwrite=True."
+            )
+
+    def _check_local(self, path: Path) -> None:
+        if path.exists() and not path.is_file():
+            raise ConfigurationError(f"export_to {self.url!r} is no regular file and would be replaced; name another.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+        with suppress(FileNotFoundError):  # but not a name that is too long
+            path.with_name(f"{path.name}{MISSING_ENDING}").lstat()
+
+    def beside(self, ending: str) -> Destination:
+        """Return the destination whose name is longer by ``ending``; it may always be replaced."""
+        return Destination(f"{self.url}{ending}")
+
+    def remove(self) -> None:
+        """Remove what is there, if anything.
+
+        :raises ConfigurationError: if it cannot be removed
+        """
+        try:
+            if self._fs.exists(self._path.path):
+                self._fs.rm_file(self._path.path)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise ConfigurationError(
+                f"{self.url!r} was written by an earlier attempt, does not apply any more and cannot be removed "
+                f"({type(error).__name__}: {error}). Remove it yourself, and do not submit it."
+            ) from error
+
+    @contextmanager
+    def open(self) -> Iterator[Sink]:
+        """Open for writing; what was written appears at once when the block ends well, never otherwise."""
+        if not self.overwrite and self._fs.exists(self._path.path):
+            with self._fs.open(self._path.path, "rb") as existing:
+                sink = _ComparingSink(existing, self.url)
+                yield sink
+                sink.finish()
+        elif self._local:
+            self._local.parent.mkdir(parents=True, exist_ok=True)
+            with _local_file(self._local) as sink_file:
+                yield _WritingSink(sink_file)
+        else:
+            with _remote_object(self._fs, self._path.path) as sink_file:
+                yield _WritingSink(sink_file)
+
+    def _unusable(self, error: Exception) -> ConfigurationError:
+        return ConfigurationError(
+            f"export_to {self.url!r} cannot be written ({type(error).__name__}: {error}). Check the path, the "
+            "permissions, the connection it names and that its file system's package is installed."
+        )
+
+
+@contextmanager
+def _local_file(path: Path) -> Iterator[Any]:
+    prefix = f".machfive-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-"
+    for leftover in path.parent.glob(f"{prefix}*{_PART}"):
+        _remove_unless_locked(leftover)
+    handle, part = _locked_part(path.parent, prefix)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            part.chmod(0o666 & ~_umask())
+            part.replace(path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            part.unlink()
+        raise
+
+
+def _locked_part(folder: Path, prefix: str) -> tuple[int, Path]:
+    """Open a new file beside a destination, since only a rename within one file system is atomic.
+
+    The lock says that its writer lives, whatever way the writer may end.
+    """
+    while True:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=_PART)
+        with suppress(OSError):  # a file system without locks: nobody else gets one either, and removes it
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # taken for a leftover between its creation and its lock
+
+
+def _remove_unless_locked(part: Path) -> None:
+    # Whatever prevents it, the export itself can go on.
+    with suppress(OSError):
+        handle = os.open(part, os.O_RDWR)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.unlink()
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _remote_object(fs: Any, path: str) -> Iterator[Any]:
+    # Object stores make an upload visible when it is committed; a discarded one leaves nothing.
+    file = fs.open(path, "wb", autocommit=False)
+    try:
+        yield file
+        file.close()
+    except BaseException:
+        with suppress(Exception):
+            file.discard()
+        raise
+    file.commit()
+
+
+def _umask() -> int:
+    # There is no way to read it without setting it.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+class _WritingSink:
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.written = 0
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self.written += len(data)
+
+
+class _ComparingSink:
+    """Accepts the bytes that are there already, so that a repeated export under overwrite=False succeeds."""
+
+    def __init__(self, existing: Any, url: str) -> None:
+        self._existing = existing
+        self._url = url
+        self.written = 0
+
+    def write(self, data: bytes) -> None:
+        if self._existing.read(len(data)) != data:
+            raise self._different()
+        self.written += len(data)
+
+    def finish(self) -> None:
+        if self._existing.read(1):
+            raise self._different()
+
+    def _different(self) -> ConfigurationError:
+        return ConfigurationError(
+            f"export_to {self._url!r} exists with other content and overwrite is False: it was left as it is. Name "
+            "another destination, remove it, or set overwrite=True."
+        )

@@ -1,0 +1,212 @@
+"""Streams an export to its destination and counts it as it flows, in constant memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from machfive_provider.api.models import Email, Lead, LeadList, ShapeError, array
+from machfive_provider.delivery.count import MISSING_ENDING, Figures, leads_as_csv
+from machfive_provider.delivery.destination import Destination
+from machfive_provider.delivery.disk_map import DiskMap
+from machfive_provider.exceptions import ProtocolError
+
+if TYPE_CHECKING:
+    from machfive_provider.hooks.machfive import MachFiveHook
+
+__all__ = ["FORMATS", "MISSING_POLICIES", "iter_leads", "write_export", "write_missing"]
+
+FORMATS = ("csv", "json", "jsonl")
+MISSING_POLICIES = ("fail", "warn", "ignore")
+_HEAD = 64 * 1024
+_LONGEST_LINE = 4 * 1024 * 1024  # characters; csv takes no cell above 128 Ki, and nobody documents so many columns
+_EMAIL_HEADERS = ("email", "e-mail", "email address", "email_address")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+
+
+def write_export(
+    hook: MachFiveHook,
+    lead_list: LeadList,
+    destination: Destination,
+    export_format: str,
+    email_count: int | None = None,
+    delivered: DiskMap | None = None,
+) -> Figures:
+    """Write a completed list's emails and return the figures.
+
+    csv and json are the API's own bytes; jsonl is one lead a line, made from the json.
+
+    :param email_count: emails asked for each lead, if known: a CSV whose list has fewer in all is looked up in the json
+    :param delivered: where to keep who was delivered, still empty; None for memory, which then grows with the list
+    :raises NotReadyError: if the list has not completed after all
+    :raises ProtocolError: if the export is not what the contract says; the destination stays as it was
+    """
+    figures = Figures() if delivered is None else Figures(delivered=delivered)
+    with destination.open() as sink:
+        source = hook.stream_export(lead_list.id, "csv" if export_format == "csv" else "json")
+        if export_format == "jsonl":
+            for lead in _noted(iter_leads(source), figures):
+                sink.write(json.dumps(lead, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+        elif export_format == "json":
+            _count_json(_copied(source, sink.write), figures)
+        else:
+            known = _count_csv(_copied(source, sink.write), figures)
+            _complete(hook, lead_list, figures, email_count, known=known)
+        figures.bytes = sink.written
+    return figures
+
+
+def write_missing(destination: Destination, leads: Sequence[Lead]) -> str | None:
+    """Write the leads that are missing from a result beside it, as a CSV that ``leads_path`` takes.
+
+    Without any, the file of an earlier attempt is removed: submitting it would pay again for leads that are there.
+
+    :param destination: the result's
+    :return: the file's path or URL, None if there is none
+    :raises ConfigurationError: if an earlier attempt's file cannot be removed
+    """
+    beside = destination.beside(MISSING_ENDING)
+    if not leads:
+        beside.remove()
+        return None
+    with beside.open() as sink:
+        sink.write(leads_as_csv(leads))
+    return beside.url
+
+
+def iter_leads(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """Yield the leads of a JSON export one by one; raises ``ProtocolError`` for anything else."""
+    import ijson
+
+    reader = _Reader(chunks)
+    count = 0
+    try:
+        for lead in ijson.items(reader, "leads.item", use_float=True):
+            count += 1
+            yield _checked_lead(lead, count)
+    except ijson.JSONError as error:
+        raise _not_the_contract("it is not whole JSON") from error
+    if not count:
+        _check_empty(bytes(reader.head))
+
+
+def _checked_lead(lead: Any, number: int) -> dict[str, Any]:
+    if not isinstance(lead, dict) or not isinstance(lead.get("email"), str):
+        raise _not_the_contract(f"lead {number} has no email")
+    try:
+        for email in array(lead, "sequence"):
+            Email.from_json(email)
+    except ShapeError as error:
+        raise _not_the_contract(f"lead {number}: {error}") from None
+    return lead
+
+
+def _check_empty(head: bytes) -> None:
+    """Tell a list without leads from JSON of another shape: both yield nothing."""
+    try:
+        array(json.loads(head), "leads")
+    except (ValueError, RecursionError):
+        raise _not_the_contract("it holds no 'leads'") from None
+
+
+def _not_the_contract(why: str) -> ProtocolError:
+    return ProtocolError(
+        f"the export is not what the contract says: {why}", endpoint="GET /api/v1/lists/{list_id}/export"
+    )
+
+
+def _noted(leads: Iterable[dict[str, Any]], figures: Figures) -> Iterator[dict[str, Any]]:
+    """Count leads of a JSON export as they pass."""
+    for lead in leads:
+        figures.note(lead["email"], len(lead["sequence"]))
+        yield lead
+
+
+def _count_json(chunks: Iterable[bytes], figures: Figures) -> None:
+    for _ in _noted(iter_leads(chunks), figures):
+        pass
+
+
+def _complete(
+    hook: MachFiveHook, lead_list: LeadList, figures: Figures, email_count: int | None, *, known: bool
+) -> None:
+    """Complete what a CSV tells by the list's own total and, where that is not enough, by the JSON export.
+
+    :param known: whether the CSV told any lead's email
+    """
+    if not known:
+        _count_json(hook.stream_export(lead_list.id, "json"), figures)
+        return
+    figures.emails = lead_list.emails_created
+    # Rows with the same email are one lead's emails or a lead delivered twice: the columns are undocumented.
+    if figures.emails is None or figures.repeats or figures.may_be_short(email_count):
+        with DiskMap() as delivered:
+            by_json = Figures(delivered=delivered)
+            _count_json(hook.stream_export(lead_list.id, "json"), by_json)
+            figures.complete_by(by_json)
+
+
+def _count_csv(chunks: Iterable[bytes], figures: Figures) -> bool:
+    """Count leads by their email column; False if no column holds emails (the columns are undocumented)."""
+    column, rows_seen = None, 0
+    try:
+        rows = csv.reader(_lines(chunks))
+        header = [cell.strip().casefold() for cell in next(rows, [])]
+        column = next((index for index, cell in enumerate(header) if cell in _EMAIL_HEADERS), None)
+        for rows_seen, row in enumerate(rows, 1):  # noqa: B007 - the last number is wanted
+            if column is None:
+                column = next((index for index, cell in enumerate(row) if _EMAIL.fullmatch(cell.strip())), None)
+            if column is not None and len(row) > column and row[column].strip():
+                figures.note(row[column])
+        return column is not None or not rows_seen
+    except csv.Error as error:
+        raise _not_the_contract(f"it is not CSV ({error})") from error
+
+
+def _copied(chunks: Iterable[bytes], write: Callable[[bytes], None]) -> Iterator[bytes]:
+    for chunk in chunks:
+        write(chunk)
+        yield chunk
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Decode chunks to lines, each with its line break, however the chunks are cut."""
+    decoder = getincrementaldecoder("utf-8-sig")("replace")
+    rest = ""
+    for chunk in chunks:
+        *whole, rest = (rest + decoder.decode(chunk)).split("\n")
+        for line in whole:
+            yield f"{line}\n"
+        if len(rest) > _LONGEST_LINE:
+            raise csv.Error("a line of it does not end")
+    rest += decoder.decode(b"", final=True)
+    if rest:
+        yield rest
+
+
+class _Reader:
+    """Lets a parser that reads a file read chunks; keeps the beginning for diagnosis."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._buffer = b""
+        self.head = bytearray()
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to ``size`` bytes, nothing at the end."""
+        if size == 0:
+            return b""
+        while not self._buffer:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return b""
+            self._buffer = chunk
+        taken = self._buffer if size < 0 else self._buffer[:size]
+        self._buffer = self._buffer[len(taken) :]
+        if len(self.head) < _HEAD:
+            self.head += taken[: _HEAD - len(self.head)]
+        return taken

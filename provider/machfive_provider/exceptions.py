@@ -1,0 +1,262 @@
+"""Every way a call to MachFive can end badly: one class per decision the reader has to make.
+
+Whether a retry can help is the class's to say, and Airflow reads it from the base: the permanent
+branch is also an ``AirflowFailException``, which fails a task at once whatever its ``retries``.
+
+::
+
+    MachFiveError
+     ├── MachFivePermanentError (AirflowFailException)   a retry cannot help
+     │    ├── ConfigurationError        connection or parameter wrong; nothing was sent
+     │    ├── InvalidLeadsError         leads or options wrong; nothing was sent
+     │    ├── BadRequestError           400
+     │    ├── UnauthorizedError         401
+     │    ├── InsufficientCreditsError  402
+     │    ├── ForbiddenError            403
+     │    ├── NotFoundError             404
+     │    ├── ListFailedError           the list ended failed and nothing will buy it again
+     │    └── IncompleteExportError     fewer leads came back than were submitted
+     └── MachFiveTransientError                          time may heal it: the task's own retries
+          ├── RateLimitedError          429
+          │    └── WorkspaceLimitError  429 WORKSPACE_LIMIT: too many batches at once
+          ├── ServerError               5xx, 408
+          ├── TransportError            no whole answer: connect, read, write, timeout, cut short
+          ├── ProtocolError             an answer that is not what the contract says
+          ├── NotReadyError             409 NOT_READY
+          ├── AmbiguousSubmissionError  a paid request that may or may not have been accepted
+          ├── BatchFailedError          the batch this task bought failed; it may be bought again
+          ├── CapacityTimeoutError      no room in the workspace in time; nothing was bought
+          ├── WaitTimeoutError          our deadline passed
+          │    └── SensorTimeoutError (AirflowSensorTimeout)   the sensor's; final, as sensors are
+          └── PollingError              gave up looking after repeated failures
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, ClassVar
+
+import pendulum
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
+
+from machfive_provider.formatting import one_line
+
+__all__ = [
+    "AmbiguousSubmissionError",
+    "BadRequestError",
+    "BatchFailedError",
+    "CapacityTimeoutError",
+    "ConfigurationError",
+    "ForbiddenError",
+    "IncompleteExportError",
+    "InsufficientCreditsError",
+    "InvalidLeadsError",
+    "ListFailedError",
+    "MachFiveError",
+    "MachFivePermanentError",
+    "MachFiveTransientError",
+    "NotFoundError",
+    "NotReadyError",
+    "PollingError",
+    "ProtocolError",
+    "RateLimitedError",
+    "SensorTimeoutError",
+    "ServerError",
+    "TransportError",
+    "UnauthorizedError",
+    "WaitTimeoutError",
+    "WorkspaceLimitError",
+]
+
+
+class MachFiveError(Exception):
+    """Base of all errors of this provider; its text is one line that a person can act on.
+
+    :param message: what went wrong, in the API's words where it gave any
+    :param status_code: HTTP status of the answer, None if there was none
+    :param code: the API's error code, e.g. ``INSUFFICIENT_CREDITS``
+    :param detail: the API's optional ``detail``, of any JSON type
+    :param request_id: what MachFive's support asks for, where the API sent one
+    :param occurred_at: UTC time of the failure; now, unless given
+    :param endpoint: method and path template, e.g. ``GET /api/v1/lists/{list_id}``
+    :param retry_after: seconds the server asked to wait, None if it did not ask
+    """
+
+    retryable: ClassVar[bool] = False
+    advice: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status_code: int | None = None,
+        code: str | None = None,
+        detail: Any = None,
+        request_id: str | None = None,
+        occurred_at: pendulum.DateTime | None = None,
+        endpoint: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status_code = status_code
+        self.code = code
+        self.detail = detail
+        self.request_id = request_id
+        self.occurred_at = occurred_at or pendulum.now("UTC")
+        self.endpoint = endpoint
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        what = " ".join(str(part) for part in (self.status_code, self.code) if part is not None)
+        said = ": ".join(part for part in (one_line(what), one_line(self.message)) if part)
+        if self.detail not in (None, "", {}, []):
+            said += f" (detail: {one_line(_compact(self.detail))})"
+        if self.endpoint:
+            said = f"{self.endpoint}: {said}"
+        if self.retry_after is not None:
+            said = f"{_closed(said)} The server asks to wait {self.retry_after:g} s."
+        if self.advice:
+            said = f"{_closed(said)} {self.advice}"
+        where = f"request id {one_line(self.request_id)}, " if self.request_id else ""
+        return f"{said} [{where}{self.occurred_at.to_iso8601_string()}]"
+
+
+def _closed(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _compact(detail: Any) -> str:
+    return detail if isinstance(detail, str) else json.dumps(detail, ensure_ascii=False, default=str)
+
+
+class MachFivePermanentError(MachFiveError, AirflowFailException):  # type: ignore[misc]  # its status_code is another
+    """A retry cannot help: the task fails at once, whatever its ``retries``."""
+
+
+class ConfigurationError(MachFivePermanentError):
+    """The connection or a parameter is wrong; nothing was sent."""
+
+
+class InvalidLeadsError(MachFivePermanentError):
+    """Leads or options are wrong by our own checks; nothing was sent and nothing was spent."""
+
+
+class BadRequestError(MachFivePermanentError):
+    """400: the API refused the request as invalid."""
+
+    advice = "Nothing was spent. Correct what the message says; a retry would be refused the same way."
+
+
+class UnauthorizedError(MachFivePermanentError):
+    """401: no key, a wrong key, or a revoked one."""
+
+    advice = "Check the API key in the password field of the Airflow connection."
+
+
+class InsufficientCreditsError(MachFivePermanentError):
+    """402: the workspace has no credits left for this request."""
+
+    advice = "Nothing was spent. Check usage in the MachFive app, upgrade or wait for the reset, then clear the task."
+
+
+class ForbiddenError(MachFivePermanentError):
+    """403: the campaign or list belongs to another workspace, or the key lacks a scope."""
+
+    advice = "Use an API key of the workspace that owns the campaign or list."
+
+
+class NotFoundError(MachFivePermanentError):
+    """404: no such campaign, list or saved signature in this workspace."""
+
+    advice = "Check the id and that it belongs to the workspace of the API key."
+
+
+class ListFailedError(MachFivePermanentError):
+    """The list's ``processing_status`` is failed, where this task only watches or may not buy again."""
+
+    advice = "A failed list can never be exported; its leads have to be submitted again as a new list."
+
+
+class IncompleteExportError(MachFivePermanentError):
+    """Fewer leads came back than were submitted, and ``on_missing_leads`` is fail."""
+
+
+class MachFiveTransientError(MachFiveError):
+    """Time may heal it: Airflow's own ``retries`` apply."""
+
+    retryable = True
+
+
+class RateLimitedError(MachFiveTransientError):
+    """429 of any code: the API asks for fewer requests."""
+
+    advice = "Nothing was accepted. Wait, then try again; spread the load if it keeps happening."
+
+
+class WorkspaceLimitError(RateLimitedError):
+    """429 WORKSPACE_LIMIT: as many batches as the workspace may have are being processed already."""
+
+    advice = "Nothing was accepted and nothing was spent. There will be room when a running batch completes."
+
+
+class ServerError(MachFiveTransientError):
+    """5xx or 408: a failure on the server's side."""
+
+    advice = "If it persists, send MachFive support the request id (if any) and the time."
+
+
+class TransportError(MachFiveTransientError):
+    """No whole answer arrived: connecting, writing, reading, a timeout, or a body cut short.
+
+    :param may_have_arrived: False only where the request surely never reached the API, so that even a
+        paid request can be sent again without asking
+    """
+
+    advice = "Check that the connection's host can be reached from here."
+
+    def __init__(self, message: str, *, may_have_arrived: bool = True, **context: Any) -> None:
+        super().__init__(message, **context)
+        self.may_have_arrived = may_have_arrived
+
+
+class ProtocolError(MachFiveTransientError):
+    """The answer is not what the API's contract says: another shape, not JSON, an unexpected status."""
+
+    advice = "Something between here and MachFive may have answered instead; check the connection's host."
+
+
+class NotReadyError(MachFiveTransientError):
+    """409 NOT_READY: the list has not completed yet. Polled, and surfaced only if nobody waits."""
+
+    advice = "Wait until the list has completed."
+
+
+class AmbiguousSubmissionError(MachFiveTransientError):
+    """A paid request ended so that nobody can tell whether it was accepted, and its list is not to be seen."""
+
+    advice = "The next attempt looks for the list before it sends anything."
+
+
+class BatchFailedError(MachFiveTransientError):
+    """The batch this task bought ended failed on MachFive's side; a retry buys it again."""
+
+
+class CapacityTimeoutError(MachFiveTransientError):
+    """No room in the workspace within ``capacity_timeout``; nothing was bought."""
+
+
+class WaitTimeoutError(MachFiveTransientError):
+    """Our deadline passed while the list was not complete; says whether it is still running."""
+
+
+class SensorTimeoutError(WaitTimeoutError, AirflowSensorTimeout):  # type: ignore[misc]  # as above
+    """The sensor's ``timeout`` passed: final, as it is for every Airflow sensor."""
+
+    retryable = False
+
+
+class PollingError(MachFiveTransientError):
+    """Gave up looking at a list after repeated failures; the list itself may be fine."""
+
+    advice = "The next attempt picks the same list up again."

@@ -1,0 +1,151 @@
+"""Reads files of leads as people have them: a CRM's CSV, a warehouse's JSONL, an API's JSON."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from machfive_provider.exceptions import InvalidLeadsError
+from machfive_provider.formatting import absolute
+
+__all__ = ["SUFFIXES", "MisshapenRow", "Row", "parse_json_leads", "read_file"]
+
+SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
+_DELIMITERS = ",;\t|"
+
+
+class Row(NamedTuple):
+    """One lead as found: where it stands, and its fields under the file's own names."""
+
+    position: str
+    fields: Any
+
+
+class MisshapenRow(str):
+    """In place of a row's fields: why it has none."""
+
+    __slots__ = ()
+
+
+def read_file(path: str) -> list[Row]:
+    """Read a file anywhere ObjectStoragePath reaches.
+
+    :param path: a path or URL ending in .csv, .tsv, .json, .jsonl or .ndjson
+    :raises InvalidLeadsError: if it cannot be read or is not what its name says
+    """
+    suffix = next((each for each in SUFFIXES if path.lower().endswith(each)), None)
+    if suffix is None:
+        raise InvalidLeadsError(f"leads_path {path!r} has an unknown ending: use one of {', '.join(SUFFIXES)}.")
+    text = _decode(path, _read_bytes(path))
+    if suffix == ".json":
+        return parse_json_leads(text, f"leads_path {path!r}")
+    if suffix in (".jsonl", ".ndjson"):
+        return list(_json_lines(text, path))
+    return list(_csv_rows(text, path, "\t" if suffix == ".tsv" else _delimiter(text)))
+
+
+def _read_bytes(path: str) -> bytes:
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+    try:
+        content: bytes = ObjectStoragePath(absolute(path)).read_bytes()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise InvalidLeadsError(
+            f"leads_path {path!r} cannot be read ({reason}). Check the path as the worker sees it, and the "
+            "connection it names."
+        ) from error
+    return content
+
+
+def _decode(path: str, content: bytes) -> str:
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidLeadsError(
+            f"leads_path {path!r} is not UTF-8 text (byte {error.start + 1}). Save it as UTF-8 (in Excel: 'CSV UTF-8')."
+        ) from None
+
+
+def parse_json_leads(text: str, where: str) -> list[Row]:
+    """Read a JSON array of leads, or an object that holds one under ``leads``.
+
+    :param where: what to call the source in messages
+    :raises InvalidLeadsError: for anything else
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        at = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise InvalidLeadsError(
+            f"{where} is not JSON{at}. Give a JSON array of objects; in a template, pipe the value through 'tojson'."
+        ) from None
+    if isinstance(data, Mapping):
+        data = data.get("leads")
+    if not isinstance(data, list):
+        raise InvalidLeadsError(f"{where} holds no list of leads: give a JSON array of objects.")
+    return [Row(f"lead {number}", fields) for number, fields in enumerate(data, 1)]
+
+
+def _json_lines(text: str, path: str) -> Iterator[Row]:
+    # Not splitlines(): JSON may hold a bare U+2028 or U+0085 inside a text.
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield Row(f"line {number}", json.loads(line))
+            except (ValueError, RecursionError):
+                raise InvalidLeadsError(
+                    f"leads_path {path!r}, line {number}, is not a JSON object. Write one object on each line."
+                ) from None
+
+
+def _csv_rows(text: str, path: str, delimiter: str) -> Iterator[Row]:
+    if "\x00" in text:
+        raise InvalidLeadsError(f"leads_path {path!r} holds zero bytes: it is not a text file. Export it as CSV.")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = _header(cells, path)
+            else:
+                yield Row(f"line {reader.line_num}", _fields(header, cells))
+    except csv.Error as error:
+        raise InvalidLeadsError(
+            f"leads_path {path!r}, line {reader.line_num}, is not CSV ({error}). Check the quotes there."
+        ) from None
+
+
+def _delimiter(text: str) -> str:
+    first = next((line for line in text.split("\n") if line.strip()), "")
+    first = re.sub(r'"[^"]*"', "", first)
+    return max(_DELIMITERS, key=first.count)
+
+
+def _header(cells: list[str], path: str) -> list[str]:
+    header = [cell.strip() for cell in cells]
+    if any("@" in cell for cell in header):
+        raise InvalidLeadsError(
+            f"leads_path {path!r} has no header: its first line holds an email address. Put the column names there."
+        )
+    repeated = sorted({cell for cell in header if cell and header.count(cell) > 1})
+    if repeated:
+        raise InvalidLeadsError(
+            f"leads_path {path!r} has several columns called {', '.join(map(repr, repeated))}: keep one of each, or "
+            "rename the others."
+        )
+    return header
+
+
+def _fields(header: list[str], cells: list[str]) -> Any:
+    if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
+        return MisshapenRow(f"has {len(cells)} cells under {len(header)} columns")
+    return dict(zip(header, cells, strict=False))

@@ -1,0 +1,218 @@
+"""Leads from whatever a DAG has: read, matched to the API's fields, checked, without duplicates.
+
+Everything here happens before anything is sent. Messages name positions and reasons, never a person.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from machfive_provider.api.models import Lead
+from machfive_provider.exceptions import ConfigurationError, InvalidLeadsError
+from machfive_provider.formatting import kind_of
+from machfive_provider.leads.files import MisshapenRow, Row, parse_json_leads, read_file
+
+__all__ = ["DUPLICATE_POLICIES", "INVALID_POLICIES", "PreparedLeads", "prepare", "read_leads", "single_lead"]
+
+INVALID_POLICIES = ("fail", "skip")
+DUPLICATE_POLICIES = ("fail", "first")
+_SHOWN = 10
+
+# Spellings met in exports of CRMs, without case and punctuation; the first found in a file wins.
+_SPELLINGS: dict[str, tuple[str, ...]] = {
+    "email": ("email", "emailaddress", "mail", "workemail", "businessemail", "primaryemail", "contactemail"),
+    "name": ("name", "fullname", "contactname", "leadname", "contact"),
+    "title": ("title", "jobtitle", "position", "role"),
+    "company": (
+        "company",
+        "companyname",
+        "organization",
+        "organisation",
+        "accountname",
+        "account",
+        "employer",
+    ),
+    "company_website": (
+        "companywebsite",
+        "website",
+        "companyurl",
+        "websiteurl",
+        "companydomain",
+        "domain",
+        "url",
+    ),
+    "linkedin_url": ("linkedinurl", "linkedin", "linkedinprofile", "linkedinprofileurl", "personlinkedinurl"),
+}
+_FIRST_NAME, _LAST_NAME = ("firstname", "givenname"), ("lastname", "surname", "familyname")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedLeads:
+    """Leads ready to submit.
+
+    :param leads: valid, each email once, in the order given
+    :param invalid: ``position: reason`` of each lead left out as invalid
+    :param duplicates: ``position: reason`` of each lead left out as a duplicate
+    :param unknown_fields: columns or keys the API does not have; left out
+    """
+
+    leads: tuple[Lead, ...]
+    invalid: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
+    unknown_fields: tuple[str, ...] = ()
+
+    @property
+    def skipped(self) -> int:
+        """How many of the leads given are not submitted."""
+        return len(self.invalid) + len(self.duplicates)
+
+
+def read_leads(leads: Any = None, leads_path: str | None = None) -> list[Row]:
+    """Return the leads as given, with their positions.
+
+    :param leads: a list of mappings, or a JSON array as text
+    :param leads_path: a CSV, JSON or JSONL file anywhere ObjectStoragePath reaches
+    :raises ConfigurationError: for both or neither
+    :raises InvalidLeadsError: for leads of another type, or a file that cannot be read
+    """
+    if (leads is None) == (leads_path is None):
+        which = "neither" if leads is None else "both"
+        raise ConfigurationError(f"leads and leads_path: {which} given; give exactly one of them.")
+    if leads_path is not None:
+        if not isinstance(leads_path, str) or not leads_path.strip():
+            raise ConfigurationError(f"leads_path must be a path or URL as text, not {kind_of(leads_path)}.")
+        return read_file(leads_path.strip())
+    if isinstance(leads, str):
+        return parse_json_leads(leads, "leads (a text)")
+    if isinstance(leads, (Mapping, bytes)) or not isinstance(leads, Iterable):
+        raise InvalidLeadsError(f"leads must be a list of objects or a JSON array, not {kind_of(leads)}.")
+    return [Row(f"leads[{index}]", fields) for index, fields in enumerate(leads)]
+
+
+def prepare(
+    rows: Sequence[Row], on_invalid_lead: str = "fail", on_duplicate_lead: str = "fail", source: str = "leads"
+) -> PreparedLeads:
+    """Match, check and de-duplicate leads.
+
+    :param on_invalid_lead: ``fail``, or ``skip`` to leave bad leads out
+    :param on_duplicate_lead: ``fail``, or ``first`` to keep the first of those with the same email
+    :param source: what to call the leads in messages
+    :raises InvalidLeadsError: under the policies, or if no lead is left
+    """
+    check_policy("on_invalid_lead", on_invalid_lead, INVALID_POLICIES)
+    check_policy("on_duplicate_lead", on_duplicate_lead, DUPLICATE_POLICIES)
+    if not rows:
+        raise InvalidLeadsError(f"{source} is empty: there is nobody to write to. Skip the task when there are none.")
+    good: dict[str, tuple[str, Lead]] = {}
+    invalid: list[str] = []
+    duplicates: list[str] = []
+    unknown: dict[str, None] = {}
+    for row in rows:
+        lead, reason, left_out = _lead(row.fields)
+        unknown.update(dict.fromkeys(left_out))
+        if lead is None:
+            invalid.append(f"{row.position}: {reason}")
+        elif lead.key in good:
+            duplicates.append(f"{row.position}: same email as {good[lead.key][0]}")
+        else:
+            good[lead.key] = (row.position, lead)
+    if invalid and (on_invalid_lead == "fail" or not good):
+        fix = "Correct them, or set on_invalid_lead='skip'." if good else "Check the names of the fields or columns."
+        raise InvalidLeadsError(_listing(source, len(rows), "cannot be used", invalid, fix))
+    if duplicates and on_duplicate_lead == "fail":
+        fix = "Remove them, or set on_duplicate_lead='first'."
+        raise InvalidLeadsError(_listing(source, len(rows), "are duplicates", duplicates, fix))
+    return PreparedLeads(tuple(lead for _, lead in good.values()), tuple(invalid), tuple(duplicates), tuple(unknown))
+
+
+def single_lead(lead: Any) -> PreparedLeads:
+    """Check one lead: a mapping, or a JSON object as text; raises ``InvalidLeadsError``."""
+    if isinstance(lead, str):
+        rows = [Row("lead", row.fields) for row in parse_json_leads(f"[{lead}]", "lead (a text)")]
+        if len(rows) != 1:
+            raise InvalidLeadsError(f"lead holds {len(rows)} leads; give one object.")
+    else:
+        rows = [Row("lead", lead)]
+    return prepare(rows, source="lead")
+
+
+def check_policy(parameter: str, value: Any, allowed: Sequence[str]) -> None:
+    """Raise ``ConfigurationError`` unless ``value`` is one of the words allowed."""
+    if value not in allowed:
+        raise ConfigurationError(f"{parameter} is {value!r}; use one of {', '.join(map(repr, allowed))}.")
+
+
+def _listing(source: str, total: int, what: str, entries: Sequence[str], fix: str) -> str:
+    shown = "; ".join(entries[:_SHOWN])
+    more = f"; and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
+    return f"{source}: {len(entries)} of {total} leads {what}: {shown}{more}. {fix}"
+
+
+def _lead(fields: Any) -> tuple[Lead | None, str, tuple[str, ...]]:
+    """Return the lead, or None and the reason; and the fields left out."""
+    if not isinstance(fields, Mapping):
+        return None, fields if isinstance(fields, MisshapenRow) else f"is {kind_of(fields)}, not an object", ()
+    columns, unknown = _columns(tuple(fields))
+    values: dict[str, str] = {}
+    for field, names in columns.items():
+        parts = []
+        for name in names:
+            value, problem = _text(fields[name])
+            if problem:
+                return None, f"{field} is {problem}, not a text", unknown
+            parts.append(value)
+        if text := " ".join(filter(None, parts)):
+            values[field] = text
+    if "email" not in values:
+        return None, "email is missing", unknown
+    email = _valid_email(values["email"])
+    if email is None:
+        return None, "email is not a valid address", unknown
+    return Lead(**{**values, "email": email}), "", unknown
+
+
+@cache
+def _columns(names: tuple[Any, ...]) -> tuple[dict[str, tuple[Any, ...]], tuple[str, ...]]:
+    """Match the names of a file or mapping to the API's fields, once for each set of names."""
+    plain: dict[str, list[Any]] = {}
+    for name in names:
+        plain.setdefault(re.sub(r"[^a-z0-9]", "", str(name).casefold()), []).append(name)
+    columns: dict[str, tuple[Any, ...]] = {}
+    for field, spellings in _SPELLINGS.items():
+        found = next((plain[each] for each in spellings if each in plain), [])
+        if len(found) > 1:
+            raise InvalidLeadsError(
+                f"the columns {', '.join(map(repr, found))} all mean {field}; keep one and rename the others."
+            )
+        if found:
+            columns[field] = (found[0],)
+    first, last = (
+        next((plain[each][0] for each in each_of if each in plain), None) for each_of in (_FIRST_NAME, _LAST_NAME)
+    )
+    if "name" not in columns and (first is not None or last is not None):
+        columns["name"] = tuple(name for name in (first, last) if name is not None)
+    used = {name for each in columns.values() for name in each}
+    return columns, tuple(str(name) for name in names if name not in used and str(name))
+
+
+def _text(value: Any) -> tuple[str, str | None]:
+    """Return the value as text, and what it is if it is none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # a data frame's "missing"
+        return "", None
+    if not isinstance(value, str):
+        return "", kind_of(value)
+    return " ".join(value.encode("utf-8", "replace").decode("utf-8").split()), None
+
+
+def _valid_email(text: str) -> str | None:
+    from email_validator import EmailNotValidError, validate_email
+
+    try:
+        return validate_email(text, check_deliverability=False).normalized
+    except EmailNotValidError:
+        return None

@@ -1,0 +1,295 @@
+"""Room in a workspace: who of those that wait may submit next, and the loop of a worker that waits by itself.
+
+The decisions know no clock and no network: ``now`` is an argument, looks are taken by the caller. In the
+triggerer that is ``room_keeper``, one for all waiters of a connection.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import insort
+from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from machfive_provider import exceptions
+from machfive_provider.api.models import RUNNING
+from machfive_provider.formatting import duration
+from machfive_provider.waiting.decision import jittered
+
+if TYPE_CHECKING:
+    from machfive_provider.hooks.machfive import MachFiveHook
+
+__all__ = ["Journal", "Room", "Standing", "Waiter", "no_room", "running_batches", "wait_on_worker"]
+
+RESERVED_FOR = 60.0  # seconds in which a woken task has to find a worker and submit
+REMEMBERED_FOR = 600.0  # seconds after which a learned limit is found out anew: it may have been raised
+_LONGEST_PAUSE = 3600.0  # seconds; a server's absurd wish must not close the room of all later tasks for good
+_KNOWN = 1000  # ids remembered, more than looks bring anew
+_BETWEEN_LINES = 60.0  # seconds between two lines of a task's log; in a long queue positions change all the time
+_FIRST_REPORT = 300.0  # seconds without news after which the log says that it still waits; then doubled
+_LAST_REPORT = 3600.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waiter:
+    """A task in the queue, which is ordered by when each first asked (epoch seconds) and then by arrival."""
+
+    asked_at: float
+    arrival: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a waiter sees: its place among how many, the batches that run, and the limit if it is known."""
+
+    position: int
+    waiting: int
+    running: int
+    limit: int | None
+
+
+@dataclass(slots=True)
+class _Reservation:
+    asked_at: float
+    granted_at: float
+    used: bool = False
+
+
+class Room:
+    """The queue for the places of one workspace. It outlives its waiters: reservations and the limit stay.
+
+    All times are epoch seconds. The limit is the workspace's and nowhere told: it is learned from refusals
+    and from what is seen to run, and while it is unknown one waiter at a time is sent to find out.
+
+    :param hint: the limit as the user gave it; it counts while nothing is learned
+    """
+
+    def __init__(self, hint: int | None = None) -> None:
+        self.hint = hint
+        self.looked_at: float | None = None
+        self._queue: list[Waiter] = []
+        self._arrivals = itertools.count()
+        self._reservations: list[_Reservation] = []
+        self._known: dict[str, None] = {}
+        self._learned: tuple[int, float] | None = None
+        self._paused_until = 0.0
+        self._running = 0
+
+    def join(self, asked_at: float, now: float, limit: int | None = None, not_before: float = 0.0) -> Waiter:
+        """Queue up; one that was woken and refused comes back to the head, by its ``asked_at``.
+
+        :param limit: how many batches ran when it was refused just now, None if it was not or could not tell
+        :param not_before: when the API wants to be asked again, 0 if it did not say
+        """
+        if limit is not None:
+            self._learn(limit, now)
+        self.pause(not_before, now)
+        # Refused by a workspace in which nothing is seen to run: what holds its places cannot be looked at, so
+        # the reservation stays and keeps the next attempt a while away.
+        if (limit is not None and limit >= 1) or not_before > now:
+            self._give_back(asked_at)
+        waiter = Waiter(asked_at, next(self._arrivals))
+        insort(self._queue, waiter, key=lambda each: (each.asked_at, each.arrival))
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """Forget a waiter that will not submit, and the reservation it may hold."""
+        if waiter in self._queue:
+            self._queue.remove(waiter)
+        else:
+            self._give_back(waiter.asked_at)
+
+    def pause(self, until: float, now: float) -> None:
+        """Wake nobody before ``until``, an hour at the most."""
+        self._paused_until = max(self._paused_until, min(until, now + _LONGEST_PAUSE))
+
+    def paused_for(self, now: float) -> float:
+        """Return the seconds for which nobody will be woken."""
+        return min(_LONGEST_PAUSE, max(0.0, self._paused_until - now))
+
+    def limit(self, now: float) -> int | None:
+        """Return how many batches may run at once, None if that is not known."""
+        if self._learned and 0 <= now - self._learned[1] < REMEMBERED_FOR:
+            return self._learned[0]
+        return self.hint
+
+    def wants_newest(self, active: Set[str], now: float) -> bool:
+        """Whether a look with these active lists needs the newest lists of any status too.
+
+        They show lists that began and ended between two looks; and what is known when a place is granted
+        must be complete, or an old list would later pass for the new one.
+        """
+        return self._reserved(now) > 0 or (bool(self._queue) and self._free(len(active), now) > 0)
+
+    def look(self, active: Set[str], newest: Set[str], now: float) -> list[Waiter]:
+        """Take in a look at the workspace; return who may submit now, in order.
+
+        :param active: ids of the lists pending or processing
+        :param newest: ids of the newest lists of any status; empty where :meth:`wants_newest` did not ask for it
+        """
+        self.looked_at, self._running = now, len(active)
+        reserved = self._reserved(now)
+        if reserved:
+            self._use_up(sum(each not in self._known for each in active | newest))
+        self._remember(active | newest)
+        limit = self.limit(now)
+        if limit is not None and len(active) > limit:
+            self._learn(len(active), now)
+        free = self._free(len(active), now)
+        woken, self._queue = self._queue[:free], self._queue[free:]
+        self._reservations += [_Reservation(each.asked_at, now) for each in woken]
+        return woken
+
+    def standings(self, now: float) -> Iterator[tuple[Waiter, Standing]]:
+        """Yield everybody who waits, in order, with what the last look means for them."""
+        limit, waiting = self.limit(now), len(self._queue)
+        for position, waiter in enumerate(self._queue, 1):
+            yield waiter, Standing(position, waiting, self._running, limit)
+
+    def _free(self, running: int, now: float) -> int:
+        if self.paused_for(now) > 0:
+            return 0
+        limit, reserved = self.limit(now), self._reserved(now)
+        if limit is None:
+            return 0 if reserved else 1
+        return max(0, limit - running - reserved)
+
+    def _learn(self, limit: int, now: float) -> None:
+        self._learned = (max(1, limit), now)
+
+    def _reserved(self, now: float) -> int:
+        # A clock that was set back must not keep places for ever.
+        self._reservations = [each for each in self._reservations if 0 <= now - each.granted_at < RESERVED_FOR]
+        return sum(not each.used for each in self._reservations)
+
+    def _use_up(self, appeared: int) -> None:
+        # Whose a new list is cannot be seen. Somebody else's takes a place as well, so the sum is right.
+        for each in itertools.islice((each for each in self._reservations if not each.used), appeared):
+            each.used = True
+
+    def _give_back(self, asked_at: float) -> None:
+        mine = next((each for each in self._reservations if each.asked_at == asked_at), None)
+        if mine is None:
+            return
+        self._reservations.remove(mine)
+        if mine.used:
+            # The list that used it up was another one's, whose reservation would be kept for nothing.
+            self._use_up(1)
+
+    def _remember(self, seen: Set[str]) -> None:
+        for each in seen:
+            self._known.pop(each, None)
+            self._known[each] = None
+        for each in list(itertools.islice(self._known, max(0, len(self._known) - max(_KNOWN, len(seen))))):
+            del self._known[each]
+
+
+class Journal:
+    """What a task's log is told about its wait: changes, and else ever more rarely that it goes on.
+
+    :param asked_at: epoch seconds at which the task first asked
+    :param deadline: epoch seconds at which it gives up
+    """
+
+    def __init__(self, asked_at: float, deadline: float) -> None:
+        self._asked_at, self._deadline = asked_at, deadline
+        self._told: Standing | None = None
+        self._told_at = 0.0
+        self._again_after = _FIRST_REPORT
+        self._failures = 0
+
+    def line(self, seen: Standing | exceptions.MachFiveError, now: float) -> str | None:
+        """Return the line that a look is worth, None for none.
+
+        :param seen: where the task stands, or why the workspace could not be looked at
+        """
+        if isinstance(seen, exceptions.MachFiveError):
+            self._failures += 1
+            if self._failures not in (1, 3) and self._failures % 10:
+                return None
+            return f"The workspace could not be looked at ({self._failures} in a row), which is tried again: {seen}"
+        healed, self._failures = self._failures > 0, 0  # a trouble that was told has an end that is told
+        changed = self._told is None or (seen.position, seen.limit) != (self._told.position, self._told.limit)
+        since = now - self._told_at
+        if not healed and since < (_BETWEEN_LINES if changed else self._again_after):
+            return None
+        self._again_after = _FIRST_REPORT if changed else min(_LAST_REPORT, 2 * self._again_after)
+        self._told, self._told_at = seen, now
+        return self._text(seen, now)
+
+    def _text(self, seen: Standing, now: float) -> str:
+        place = "next in line" if seen.position == 1 else f"number {seen.position} of {seen.waiting} in line here"
+        batches = "1 batch runs" if seen.running == 1 else f"{seen.running} batches run"
+        limit = "its limit is not known" if seen.limit is None else f"its limit is taken to be {seen.limit}"
+        return (
+            f"Waiting for room in the workspace, {place}: {batches}, {limit}. It has waited "
+            f"{duration(now - self._asked_at)} and gives up in {duration(self._deadline - now)} (capacity_timeout)."
+        )
+
+
+def no_room(waited: float, trouble: exceptions.MachFiveError | None = None) -> exceptions.CapacityTimeoutError:
+    """Return the error for a workspace that stayed full.
+
+    :param waited: seconds since the task first asked
+    :param trouble: why the last look at the workspace failed, None if it did not
+    """
+    unseen = f" The last look at it failed: {trouble}." if trouble else ""
+    return exceptions.CapacityTimeoutError(
+        f"the workspace had no room for another batch for {duration(waited)} (capacity_timeout).{unseen} Nothing was "
+        "bought. Raise capacity_timeout, submit fewer batches at a time (an Airflow pool helps), or ask MachFive for "
+        "a higher limit."
+    )
+
+
+def running_batches(hook: MachFiveHook) -> frozenset[str]:
+    """Return the ids of the lists that are pending or processing; raises a ``MachFiveError``."""
+    return frozenset(each.id for status in RUNNING for each in hook.iter_lists(status=status))
+
+
+def wait_on_worker(
+    hook: MachFiveHook,
+    *,
+    asked_at: float,
+    deadline: float,
+    interval: float,
+    limit: int | None,
+    not_before: float,
+    log: Any,
+    sleep: Callable[[float], None],
+    now: Callable[[], float],
+) -> None:
+    """Wait on this worker until the task may submit; all times in seconds, points in time since the epoch.
+
+    :param limit, not_before: as for :meth:`Room.join`
+    :raises CapacityTimeoutError: at the deadline
+    :raises MachFivePermanentError: if the workspace may not be looked at
+    """
+    room, journal = Room(hook.settings.max_concurrent_batches), Journal(asked_at, deadline)
+    room.join(asked_at, now(), limit, not_before)
+    # Who was refused a moment ago, or has nothing to judge by, must not ask again in the same breath.
+    pause = 0.0 if limit is None and room.hint else jittered(interval)
+    trouble: exceptions.MachFiveError | None = None
+    while (left := deadline - now()) > 0:
+        if (pause := min(max(pause, room.paused_for(now())), left)) > 0:
+            sleep(pause)
+        try:
+            active, trouble = _running_now(hook), None
+        except exceptions.MachFiveTransientError as error:
+            trouble = error
+        else:
+            if room.look(active, frozenset(), now()):
+                return
+        seen = trouble or next(standing for _, standing in room.standings(now()))
+        if line := journal.line(seen, now()):
+            log.info("%s", line)
+        pause = max(jittered(interval), (trouble and trouble.retry_after) or 0.0)
+    raise no_room(now() - asked_at, trouble)
+
+
+def _running_now(hook: MachFiveHook) -> frozenset[str]:
+    try:
+        return running_batches(hook)
+    except exceptions.UnauthorizedError:
+        hook.forget_connection()  # keys are rotated during long waits
+        return running_batches(hook)

@@ -1,0 +1,233 @@
+"""A task without an Airflow around it: its context, its tries, its deferrals and what it logs."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pendulum
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
+
+from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
+from machfive_provider.sandbox import Sandbox
+
+UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
+
+
+LEADS = (
+    {"email": "dana.reyes@example.com", "name": "Dana Reyes", "title": "COO", "company": "Reyes Logistics"},
+    {"email": "li.wei@example.org", "name": "Li Wei", "company": "Harbour Foods"},
+    {"email": "sam.okafor@example.net", "name": "Sam Okafor", "company": "Okafor Mills"},
+)
+
+
+PERSONAL = ("dana.reyes", "Dana", "Reyes", "li.wei", "sam.okafor", "Okafor", "Harbour Foods")
+
+
+def batch(sandbox: Sandbox, **arguments: Any) -> MachFiveGenerateBatchOperator:
+    """Make the operator as a DAG author does, short of what the test sets."""
+    known: dict[str, Any] = {"task_id": "write", "leads": list(LEADS), "campaign_id": sandbox.campaign_id}
+    if "leads_path" in arguments:
+        del known["leads"]
+    if "campaign_name" in arguments:
+        del known["campaign_id"]
+    return MachFiveGenerateBatchOperator(**{**known, **arguments})
+
+
+class StateStore:
+    """Takes the place of Airflow's task state store: what a task writes there is there on its next try.
+
+    :param dies: the phase whose writing kills the process; None for none
+    """
+
+    def __init__(self, dies: str | None = None) -> None:
+        self.kept: dict[str, str] = {}
+        self.dies = dies
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return json.loads(self.kept[key]) if key in self.kept else default
+
+    def set(self, key: str, value: Any, *, retention: Any = None) -> None:
+        if value is None:
+            raise ValueError("Cannot set value as None")
+        if self.dies == value["phase"]:
+            self.dies = None
+            raise Killed
+        self.kept[key] = json.dumps(value)
+
+    def delete(self, key: str) -> None:
+        self.kept.pop(key, None)
+
+
+class Killed(BaseException):
+    """The worker is gone: no line of the task runs after this one."""
+
+
+class FakeTaskInstance:
+    """What operators ask of a task instance; XComs are kept in a dictionary, as JSON would keep them.
+
+    :param clears: what a clear has done to ``max_tries``: how many tries there had been
+    """
+
+    def __init__(
+        self, task: Any, run_id: str = "manual__1", map_index: int = -1, clears: int = 0, try_number: int = 1
+    ) -> None:
+        self.dag_id = "crm"
+        self.task_id = task.task_id
+        self.run_id = run_id
+        self.map_index = map_index
+        self.try_number = try_number
+        self.max_tries = (task.retries or 0) + clears
+        self.xcoms: dict[str, Any] = {}
+        self.pushes: list[tuple[str, Any]] = []
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value))
+        self.pushes.append((key, self.xcoms[key]))
+
+    def xcom_pull(self, task_ids: Any = None, key: str = "return_value", map_indexes: Any = None, **_: Any) -> Any:
+        mine = task_ids == self.task_id and map_indexes == self.map_index
+        return self.xcoms.get(key) if mine else None
+
+
+def task_context(task: Any, store: StateStore | None = None, began: Any = None, **ti: Any) -> Any:
+    """Return the context of one try of a task.
+
+    :param store: Airflow's task state store, None for an Airflow that has none
+    :param began: the start of the DAG run, or of what a clear made of it
+    """
+    run = SimpleNamespace(run_after=pendulum.now("UTC"), start_date=began)
+    known = {"ti": FakeTaskInstance(task, **ti), "dag_run": run}
+    return {**known, "task_state_store": store} if store is not None else known
+
+
+class Run:
+    """One try of a task, driven through its deferrals as Airflow does, only without the pauses.
+
+    :param between: called while a trigger runs, on another thread, with the trigger
+    """
+
+    def __init__(self, task: Any, context: Any = None, between: Callable[[Any], None] | None = None, **ti: Any) -> None:
+        self.task = task
+        self.context = context or task_context(task, **ti)
+        self.between = between
+        self.triggers: list[Any] = []
+        self.ended_in_triggerer = False
+
+    @property
+    def xcoms(self) -> dict[str, Any]:
+        return self.context["ti"].xcoms
+
+    def __call__(self) -> Any:
+        method, kwargs = "execute", {}
+        while True:
+            # A deferred task resumes in another process: only the arguments of the operator survive.
+            attempt = copy.copy(self.task)
+            try:
+                return getattr(attempt, method)(self.context, **kwargs)
+            except TaskDeferred as deferred:
+                left = deferred
+            self.triggers.append(left.trigger)
+            assert left.timeout.total_seconds() > 0
+            event = self._event_of(left.trigger)
+            if isinstance(event, TaskSuccessEvent):
+                self.ended_in_triggerer = True
+                return None
+            kwargs = {**(left.kwargs or {}), "event": json.loads(json.dumps(event.payload))}
+            method = left.method_name
+
+    def _event_of(self, trigger: Any) -> TriggerEvent:
+        helper = threading.Thread(target=self.between, args=(trigger,)) if self.between else None
+        if helper:
+            helper.start()
+        try:
+            events = asyncio.run(events_of(hurried(trigger)))
+        finally:
+            if helper:
+                helper.join()
+        assert len(events) == 1
+        return events[0]
+
+
+def hurried(trigger: Any) -> Any:
+    """Return the trigger as the triggerer gets it, through its serialised form, but looking all the time.
+
+    The one that waits for a moment of the wall clock keeps its pauses: the ``clock`` lets them pass.
+    """
+    path, kwargs = trigger.serialize()
+    assert path == f"{type(trigger).__module__}.{type(trigger).__qualname__}"
+    kwargs = json.loads(json.dumps(kwargs))
+    if "first_look_at" in kwargs:
+        kwargs["first_look_at"] = 0.0
+    if "until" in kwargs:
+        return type(trigger)(**kwargs)
+    return type(trigger)(**{**kwargs, "poll_interval": 0.01})
+
+
+async def events_of(trigger: Any, patience: float = 30.0) -> list[TriggerEvent]:
+    """Run a trigger to its end; a test that has gone wrong fails instead of waiting for ever."""
+    async with asyncio.timeout(patience):
+        return [event async for event in trigger.run()]
+
+
+class Logs:
+    """What was logged at INFO or above: by way of logging, and of structlog where Airflow writes to stdout itself."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
+        self._caplog, self._capsys = caplog, capsys
+        self._printed = ""
+
+    @property
+    def text(self) -> str:
+        """Everything since the start of the test, or since the last :meth:`clear`."""
+        self._printed += "".join(self._capsys.readouterr())
+        return self._caplog.text + self._printed
+
+    def count(self, text: str) -> int:
+        """How many lines say so, each counted once although two handlers may have written it."""
+        everything = self.text
+        return max(self._caplog.text.count(text), everything.count(text) - self._caplog.text.count(text))
+
+    def clear(self) -> None:
+        """Forget what was logged so far."""
+        self._caplog.clear()
+        self._capsys.readouterr()
+        self._printed = ""
+
+
+def set_connection(set_variable: Callable[[str, str], Any], **fields: Any) -> None:
+    """Write an Airflow connection to the environment."""
+    set_variable("AIRFLOW_CONN_MACHFIVE_DEFAULT", json.dumps({"conn_type": "machfive", **fields}))
+
+
+def assert_plain(value: Any) -> None:
+    """Check that a trigger's argument survives any serialisation."""
+    if isinstance(value, list):
+        for each in value:
+            assert_plain(each)
+    else:
+        assert value is None or isinstance(value, (str, int, float, bool))
+
+
+def leaks(secrets: Any, *texts: Any) -> list[str]:
+    """Return the secrets that a text holds."""
+    everything = "\n".join(map(str, texts))
+    return [secret for secret in secrets if secret in everything]
+
+
+def temporary_databases() -> set[str]:
+    """Return the files that SQLite holds open for this process, those without a name as ``/tmp/etilqs_… (deleted)``."""
+    found = set()
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the folder's own
+            found.add(str(each.readlink()))
+    return {each for each in found if "etilqs_" in each}

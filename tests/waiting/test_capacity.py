@@ -1,0 +1,592 @@
+"""Who may submit next, and the loop of a worker that waits for that by itself."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machfive_provider import exceptions
+from machfive_provider.api.models import Lead
+from machfive_provider.api.retries import RetryPolicy
+from machfive_provider.hooks.machfive import MachFiveHook
+from machfive_provider.sandbox import Sandbox, SandboxSettings
+from machfive_provider.waiting.capacity import (
+    RUNNING,
+    Journal,
+    Room,
+    Standing,
+    Waiter,
+    no_room,
+    running_batches,
+    wait_on_worker,
+)
+from tests.clock import Pauses
+from tests.tasks import Logs
+
+Connect = Callable[..., None]
+T0 = 1_770_000_000.0
+NONE: frozenset[str] = frozenset()
+
+
+def lists(*names: int | str) -> frozenset[str]:
+    return frozenset(map(str, names))
+
+
+def queue(room: Room) -> list[float]:
+    """Return when those that wait first asked, in order."""
+    return [waiter.asked_at - T0 for waiter, _ in room.standings(T0)]
+
+
+def woken(waiters: list[Waiter]) -> list[float]:
+    return [each.asked_at - T0 for each in waiters]
+
+
+def room_of(*asked: float, limit: int | None = None, hint: int | None = None) -> Room:
+    """Return a room with waiters, refused just now where there is a limit."""
+    room = Room(hint)
+    for each in asked:
+        room.join(T0 + each, T0, limit)
+    return room
+
+
+# --- the queue
+
+
+def test_the_order_is_that_of_the_first_asking():
+    room = room_of(5, 1, 3, limit=9)
+    assert queue(room) == [1, 3, 5]
+    assert woken(room.look(lists(*range(7)), NONE, T0)) == [1, 3]
+    assert queue(room) == [5]
+
+
+def test_equals_by_arrival():
+    room = Room(hint=1)
+    first, second = room.join(T0, T0), room.join(T0, T0)
+    assert room.look(NONE, NONE, T0) == [first]
+    assert [waiter for waiter, _ in room.standings(T0)] == [second]
+
+
+def test_one_that_was_refused_is_the_head_again():
+    room = room_of(1, 2, 3, limit=1)
+    assert woken(room.look(NONE, NONE, T0)) == [1]
+    room.join(T0 + 1, T0 + 5, limit=1)
+    assert queue(room) == [1, 2, 3]
+    assert room.look(lists("x"), NONE, T0 + 6) == []
+    assert woken(room.look(NONE, NONE, T0 + 7)) == [1]
+
+
+def test_who_leaves_is_not_woken():
+    room = Room(hint=1)
+    gone, stays = room.join(T0, T0), room.join(T0 + 1, T0)
+    room.leave(gone)
+    assert room.look(NONE, NONE, T0) == [stays]
+
+
+def test_where_they_stand():
+    room = room_of(1, 2, limit=4)
+    room.look(lists(*range(4)), NONE, T0)
+    assert [standing for _, standing in room.standings(T0)] == [Standing(1, 2, 4, 4), Standing(2, 2, 4, 4)]
+    assert [standing.limit for _, standing in room.standings(T0 + 600)] == [None, None]
+
+
+# --- reservations
+
+
+@pytest.mark.parametrize("seen", ["active", "newest"])
+def test_a_place_is_reserved_until_a_new_list_appears(seen: str):
+    room = room_of(1, 2, limit=3)
+    assert woken(room.look(lists("a", "b"), lists("old", "a", "b"), T0)) == [1]
+    for later in range(1, 60, 7):
+        assert room.look(lists("a", "b"), lists("old", "a", "b"), T0 + later) == []
+    appeared = lists("old", "a", "b", "c")
+    if seen == "active":
+        assert room.look(lists("a", "b", "c"), appeared, T0 + 59) == []
+        assert woken(room.look(lists("a", "b"), appeared, T0 + 59.5)) == [2]
+    else:  # it began and ended between two looks
+        assert woken(room.look(lists("a", "b"), appeared, T0 + 59)) == [2]
+
+
+def test_a_reservation_ends_by_itself():
+    room = room_of(1, 2, limit=1)
+    room.look(NONE, NONE, T0)
+    assert room.look(NONE, NONE, T0 + 59.9) == []
+    assert woken(room.look(NONE, NONE, T0 + 60)) == [2]
+
+
+def test_each_new_list_uses_up_one():
+    room = room_of(1, 2, 3, 4, 5, limit=3)
+    assert woken(room.look(NONE, NONE, T0)) == [1, 2, 3]
+    assert room.look(lists("a"), NONE, T0 + 1) == []
+    assert woken(room.look(NONE, lists("a", "b"), T0 + 2)) == [4, 5]
+
+
+def test_old_lists_do_not_pass_for_new_ones():
+    room = room_of(1, 2, limit=2)
+    assert not room.wants_newest(lists("a", "b"), T0)
+    room.look(lists("a", "b"), NONE, T0)
+    assert room.wants_newest(lists("a"), T0 + 1)  # somebody will be woken: what is there now must be known
+    assert woken(room.look(lists("a"), lists("a", "b", "long done"), T0 + 1)) == [1]
+    assert room.wants_newest(lists("a", "x"), T0 + 2)
+    assert room.look(lists("a"), lists("a", "b", "long done"), T0 + 2) == []
+
+
+def test_an_empty_queue_wants_no_more_than_the_active_lists():
+    assert not Room(hint=3).wants_newest(NONE, T0)
+
+
+def test_cancelled_after_it_was_woken():
+    room = room_of(1, 2, limit=1)
+    (first,) = room.look(NONE, NONE, T0)
+    room.leave(first)
+    assert woken(room.look(NONE, NONE, T0 + 1)) == [2]
+
+
+def test_reservation_and_limit_outlive_the_queue():
+    room = room_of(1, limit=1)
+    room.look(NONE, NONE, T0)
+    room.join(T0 + 2, T0 + 10)
+    assert room.limit(T0 + 10) == 1
+    assert room.look(NONE, NONE, T0 + 10) == []
+    assert woken(room.look(NONE, lists("short"), T0 + 11)) == [2]
+
+
+def test_another_client_takes_the_place():
+    room = room_of(1, 2, limit=3)
+    assert woken(room.look(lists("a", "b"), lists("a", "b"), T0)) == [1]
+    assert room.look(lists("a", "b", "theirs"), lists("a", "b", "theirs"), T0 + 1) == []
+    room.join(T0 + 1, T0 + 2, limit=3)
+    assert room.look(lists("a", "b", "theirs"), NONE, T0 + 3) == []
+    assert woken(room.look(lists("a", "b"), NONE, T0 + 4)) == [1]
+
+
+def test_refusals_settle_what_the_lists_left_open():
+    """Three are woken by a hint that is too high; two get in, and which two cannot be seen."""
+    room = room_of(1, 2, 3, 4, hint=3)
+    assert woken(room.look(NONE, NONE, T0)) == [1, 2, 3]
+    assert room.look(lists("a", "b"), NONE, T0 + 1) == []
+    room.join(T0 + 1, T0 + 2, limit=2)  # a and b are those of 2 and 3
+    assert woken(room.look(lists("a"), NONE, T0 + 3)) == [1]
+
+
+def test_refused_by_an_empty_workspace():
+    """What holds its places cannot be seen: asking again at once would be refused again."""
+    room = room_of(1, 2, limit=1)
+    room.look(NONE, NONE, T0)
+    room.join(T0 + 1, T0 + 5, limit=0)
+    assert room.look(NONE, NONE, T0 + 6) == []
+    assert woken(room.look(NONE, NONE, T0 + 60)) == [1]
+
+
+def test_a_clock_that_is_set_back_keeps_no_place():
+    room = room_of(1, 2, limit=1)
+    room.look(NONE, NONE, T0)
+    room.hint = 1
+    assert woken(room.look(NONE, NONE, T0 - 3600)) == [2]
+
+
+def test_memory_is_bounded():
+    room = Room(hint=1)
+    for number in range(0, 20_000, 50):
+        room.look(lists(*range(number, number + 50)), NONE, T0)
+    assert len(room._known) == 1000
+    room.look(lists(*range(5000)), NONE, T0)
+    assert len(room._known) == 5000
+
+
+# --- the limit
+
+
+def test_while_it_is_unknown_one_finds_out():
+    room = room_of(1, 2, 3)
+    assert woken(room.look(lists("a", "b"), lists("a", "b"), T0)) == [1]
+    assert room.look(lists("a", "b"), lists("a", "b"), T0 + 1) == []
+    assert woken(room.look(lists("a", "b", "c"), lists("a", "b", "c"), T0 + 2)) == [2]  # it got in
+    room.join(T0 + 2, T0 + 3, limit=3)  # that one did not
+    assert room.look(lists("a", "b", "c"), NONE, T0 + 4) == []
+    assert woken(room.look(lists("a", "b"), NONE, T0 + 5)) == [2]
+
+
+def test_what_was_learned_last_counts_and_is_forgotten():
+    room = room_of(1, limit=5)
+    assert room.limit(T0) == 5
+    room.join(T0 + 2, T0 + 10, limit=3)
+    assert room.limit(T0 + 609) == 3
+    assert room.limit(T0 + 610) is None
+    room.hint = 4
+    assert (room.limit(T0 + 609), room.limit(T0 + 610)) == (3, 4)
+
+
+def test_a_raised_limit_is_found_out():
+    room = room_of(1, 2, 3, limit=3)
+    full = lists("a", "b", "c")
+    assert room.look(full, NONE, T0 + 599) == []
+    assert woken(room.look(full, full, T0 + 600)) == [1]
+
+
+def test_more_than_the_limit_may_run():
+    room = room_of(1, limit=3)
+    assert room.look(lists(*range(5)), NONE, T0) == []
+    assert room.limit(T0) == 5
+    assert woken(room.look(lists(*range(4)), NONE, T0 + 1)) == [1]
+
+
+def test_what_runs_tells_no_limit_while_none_is_known():
+    room = Room()
+    room.look(lists(*range(5)), NONE, T0)
+    assert room.limit(T0) is None
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1])
+def test_the_limit_is_at_least_one(limit: int):
+    room = room_of(1, 2, limit=limit)
+    assert room.limit(T0) == 1
+    assert woken(room.look(NONE, NONE, T0)) == [1]
+
+
+# --- pauses
+
+
+def test_nobody_is_woken_in_a_pause():
+    room = room_of(1, limit=3)
+    room.join(T0 + 2, T0, not_before=T0 + 30)
+    assert not room.wants_newest(NONE, T0 + 29)
+    assert room.look(NONE, NONE, T0 + 29) == []
+    assert room.paused_for(T0 + 29) == 1
+    room.pause(T0 + 10, T0)  # a shorter one does not end it
+    assert room.look(NONE, NONE, T0 + 29.9) == []
+    assert woken(room.look(NONE, NONE, T0 + 30)) == [1, 2]
+
+
+def test_one_that_was_rate_limited_holds_no_place_meanwhile():
+    room = room_of(1, 2, limit=2)
+    room.look(lists("a"), lists("a"), T0)
+    room.join(T0 + 1, T0 + 1, not_before=T0 + 10)
+    assert woken(room.look(lists("a"), NONE, T0 + 10)) == [1]
+
+
+def test_an_absurd_wish_does_not_close_the_room_for_good():
+    room = room_of(1, limit=1)
+    room.pause(T0 + 1e9, T0)
+    assert room.paused_for(T0) == 3600
+    assert woken(room.look(NONE, NONE, T0 + 3600)) == [1]
+
+
+# --- whatever happens
+
+NOW = st.floats(0, 30)
+IDS = st.frozensets(st.integers(0, 12).map(str), max_size=6)
+STEP = st.one_of(
+    st.tuples(st.just("join"), st.integers(0, 20), st.none() | st.integers(0, 5), st.floats(-5, 20)),
+    st.tuples(st.just("leave"), st.integers(0, 30)),
+    st.tuples(st.just("look"), IDS, IDS),
+    st.tuples(st.just("hint"), st.none() | st.integers(1, 5)),
+    st.tuples(st.just("time"), st.floats(0, 700)),
+)
+
+
+@given(st.lists(STEP, max_size=60))
+def test_never_more_than_there_is_room_for_and_nobody_lost(steps: list[tuple[Any, ...]]):
+    room, now, here, gone = Room(), T0, [], []
+    for step in steps:
+        match step:
+            case ("join", asked, limit, after):
+                here.append(room.join(T0 + asked, now, limit, now + after))
+            case ("leave", number) if here or gone:
+                (either := [*here, *gone]).sort(key=lambda each: each.arrival)
+                left = either[number % len(either)]
+                room.leave(left)
+                here, gone = ([each for each in some if each is not left] for some in (here, gone))
+            case ("hint", hint):
+                room.hint = hint
+            case ("time", seconds):
+                now += seconds
+            case ("look", active, newest):
+                paused, before = room.paused_for(now), room.limit(now)
+                lately = room.look(active, newest, now)
+                limit, reserved = room.limit(now), room._reserved(now)
+                assert (before is None) == (limit is None)
+                assert not (paused and lately)
+                if limit is None:
+                    assert len(lately) <= 1
+                    assert not lately or reserved == 1
+                else:
+                    assert limit >= max(1, len(active))
+                    assert not lately or len(active) + reserved <= limit
+                here.sort(key=lambda each: (each.asked_at, each.arrival))
+                assert lately == here[: len(lately)]
+                if not paused and not reserved and not active:
+                    assert not here  # an empty workspace is room
+                here, gone = here[len(lately) :], [*gone, *lately]
+        assert [waiter for waiter, _ in room.standings(now)] == sorted(
+            here, key=lambda each: (each.asked_at, each.arrival)
+        )
+
+
+@dataclass
+class Workspace:
+    """A workspace with a limit that nobody is told, lists that end by themselves, and other clients."""
+
+    limit: int
+    rng: random.Random
+    longest: int
+    running: dict[str, int] = field(default_factory=dict)
+    newest: list[str] = field(default_factory=list)
+    refused: int = 0
+    names: Iterator[int] = field(default_factory=itertools.count)
+
+    def submit(self) -> bool:
+        if len(self.running) >= self.limit:
+            self.refused += 1
+            return False
+        name = str(next(self.names))
+        self.newest.append(name)
+        if lasts := self.rng.randint(0, self.longest):  # some begin and end between two looks
+            self.running[name] = lasts
+        return True
+
+    def time_passes(self) -> None:
+        self.running = {name: left - 1 for name, left in self.running.items() if left > 1}
+
+
+@given(
+    st.integers(1, 5),
+    st.integers(1, 25),
+    st.sampled_from(["hint", "wrong hint", "refused", "nothing"]),
+    st.booleans(),
+    st.integers(0, 6),
+    st.randoms(use_true_random=False),
+)
+def test_everybody_gets_in(limit: int, tasks: int, known: str, others: bool, longest: int, rng: random.Random):
+    workspace = Workspace(limit, rng, longest)
+    room = Room({"hint": limit, "wrong hint": 5}.get(known))
+    now, accepted, starting = T0, [], []
+    for each in rng.sample(range(tasks), tasks):
+        room.join(T0 + each, now, limit if known == "refused" else None)
+    for _ in range(400):
+        active = frozenset(workspace.running)
+        newest = frozenset(workspace.newest[-100:]) if room.wants_newest(active, now) else NONE
+        starting += [(each, rng.randint(0, 2)) for each in room.look(active, newest, now)]
+        now += 18
+        if others and rng.random() < 0.2:
+            workspace.submit()
+        ready = [each for each, delay in starting if not delay]
+        starting = [(each, delay - 1) for each, delay in starting if delay]
+        for each in ready:
+            if workspace.submit():
+                accepted.append(each.asked_at - T0)
+            else:
+                room.join(each.asked_at, now, len(workspace.running))
+        workspace.time_passes()
+        if len(accepted) == tasks:
+            break
+    assert sorted(accepted) == list(range(tasks))
+    if known == "hint" and not others:
+        assert workspace.refused == 0  # what is learned is forgotten now and then, and tried
+
+
+# --- what the log is told
+
+
+def test_the_log_is_told_of_changes_and_else_rarely():
+    journal = Journal(T0, T0 + 86400)
+    third = Standing(3, 18, 3, 3)
+    line = journal.line(third, T0 + 20)
+    assert line == (
+        "Waiting for room in the workspace, number 3 of 18 in line here: 3 batches run, its limit is taken to be 3. "
+        "It has waited 20 s and gives up in 23 h 59 min (capacity_timeout)."
+    )
+    told = [at for at in range(20, 20_000, 20) if journal.line(third, T0 + at)]
+    assert told == [320, 920, 2120, 4520, 8120, 11720, 15320, 18920]
+    assert "next in line: 1 batch runs, its limit is not known." in str(
+        journal.line(Standing(1, 17, 1, None), T0 + 20_000)
+    )
+
+
+def test_a_long_queue_that_moves_does_not_fill_the_log():
+    journal = Journal(T0, T0 + 86400)
+    moving = [at for at in range(0, 1000, 10) if journal.line(Standing(200 - at // 10, 200, 3, 3), T0 + at)]
+    assert moving == list(range(0, 1000, 60))
+
+
+def test_trouble_is_told_sparsely_and_so_is_its_end():
+    journal = Journal(T0, T0 + 86400)
+    trouble = exceptions.ServerError("down", status_code=503, request_id="r1")
+    lines = {number: journal.line(trouble, T0 + number) for number in range(1, 31)}
+    assert [number for number, line in lines.items() if line] == [1, 3, 10, 20, 30]
+    assert "could not be looked at (3 in a row), which is tried again: 503: down" in str(lines[3])
+    assert "r1" in str(lines[3])
+    assert journal.line(Standing(1, 1, 3, 3), T0 + 31)
+    assert journal.line(Standing(1, 1, 3, 3), T0 + 32) is None
+
+
+def test_no_room_tells_what_was_the_matter():
+    assert str(no_room(7200)).startswith("the workspace had no room for another batch for 2 h (capacity_timeout). Noth")
+    trouble = no_room(7200, exceptions.ServerError("down", status_code=503))
+    assert "(capacity_timeout). The last look at it failed: 503: down" in str(trouble)
+    assert "Nothing was bought" in str(trouble)
+    assert trouble.retryable
+
+
+# --- on a worker
+
+
+class Worker:
+    """A worker with a clock that only pauses move; ``meanwhile`` is called in each of them, with its number."""
+
+    def __init__(self, sandbox: Sandbox, meanwhile: Callable[[int], Any] = lambda _: None) -> None:
+        self.sandbox, self.meanwhile = sandbox, meanwhile
+        self.pauses = Pauses()
+        self.clock = T0
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses(seconds)
+        self.clock += seconds
+        self.meanwhile(len(self.pauses))
+
+    def wait(self, hook: MachFiveHook, **arguments: Any) -> None:
+        known = {"asked_at": T0, "deadline": T0 + 3600, "interval": 20, "limit": None, "not_before": 0.0}
+        log, now = logging.getLogger("airflow.task"), lambda: self.clock
+        wait_on_worker(hook, log=log, sleep=self.sleep, now=now, **{**known, **arguments})
+
+
+def fill(sandbox: Sandbox, places: int = 3) -> list[str]:
+    with MachFiveHook() as hook:
+        return [hook.generate_batch(sandbox.campaign_id, [Lead("a@example.com")]).list_id for _ in range(places)]
+
+
+def test_running_batches(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    pending, done, processing = fill(slow_sandbox)
+    slow_sandbox.set_status(pending, "pending")
+    slow_sandbox.complete(done)
+    with MachFiveHook() as hook:
+        assert running_batches(hook) == {pending, processing}
+    # In this order: a list that moves on between the two reads is in both, not in none.
+    assert [request.query["status"] for request in slow_sandbox.requests_to("lists")] == list(RUNNING)
+
+
+def test_running_batches_on_several_pages(connect: Connect):
+    with Sandbox(SandboxSettings(processing_seconds=float("inf"), concurrency=130)) as sandbox:
+        connect(sandbox)
+        running = fill(sandbox, 130)
+        with MachFiveHook() as hook:
+            assert running_batches(hook) == set(running)
+
+
+def test_a_worker_waits_until_a_batch_ends(slow_sandbox: Sandbox, connect: Connect, logs: Logs):
+    connect(slow_sandbox)
+    running = fill(slow_sandbox)
+    worker = Worker(slow_sandbox, lambda pauses: slow_sandbox.complete(running[1]) if pauses == 4 else None)
+    with MachFiveHook() as hook:
+        worker.wait(hook, limit=3)
+    assert len(worker.pauses) == 4
+    assert all(18 <= each <= 22 for each in worker.pauses)
+    assert "Waiting for room in the workspace, next in line: 3 batches run" in logs.text
+    assert {request.method for request in slow_sandbox.requests[3:]} == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [
+        ({"limit": 3}, 20),  # it was refused just now
+        ({"limit": 0}, 20),  # ... by a workspace that looks empty
+        ({}, 20),  # there is nothing to judge by, so it is going to ask again
+        ({"limit": 3, "not_before": T0 + 90}, 90),
+        ({"not_before": T0 + 90}, 90),
+    ],
+    ids=str,
+)
+def test_a_worker_does_not_ask_again_in_the_same_breath(
+    arguments: dict[str, Any], first: float, slow_sandbox: Sandbox, connect: Connect
+):
+    connect(slow_sandbox)
+    worker = Worker(slow_sandbox)
+    with MachFiveHook() as hook:
+        worker.wait(hook, **arguments)
+    assert len(worker.pauses) == 1
+    assert 0.9 * first <= worker.pauses[0] <= 1.1 * first
+
+
+def test_a_worker_with_a_hint_looks_at_once(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox, extra={"max_concurrent_batches": 2})
+    running = fill(slow_sandbox, 1)
+    worker = Worker(slow_sandbox)
+    with MachFiveHook() as hook:
+        worker.wait(hook)
+        assert worker.pauses == []
+        running += fill(slow_sandbox, 1)
+        worker.meanwhile = lambda pauses: slow_sandbox.fail(running[0]) if pauses == 2 else None
+        worker.wait(hook)
+    assert len(worker.pauses) == 2
+
+
+def test_no_room_on_a_worker(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    fill(slow_sandbox)
+    worker = Worker(slow_sandbox)
+    with (
+        MachFiveHook() as hook,
+        pytest.raises(exceptions.CapacityTimeoutError, match=r"for 8 min \(capacity_timeout\)"),
+    ):
+        worker.wait(hook, deadline=T0 + 480, limit=3, interval=60)
+    assert worker.clock == T0 + 480
+    # A first look at the very end counts; after it there is none.
+    with MachFiveHook() as hook, pytest.raises(exceptions.CapacityTimeoutError):
+        worker.wait(hook, deadline=T0 + 480, limit=3)
+    assert worker.clock == T0 + 480
+
+
+def test_after_ten_minutes_the_worker_asks_itself(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    fill(slow_sandbox)
+    worker = Worker(slow_sandbox)
+    with MachFiveHook() as hook:
+        worker.wait(hook, limit=3)
+    assert 600 <= worker.clock - T0 <= 622
+
+
+def test_trouble_on_a_worker_heals(slow_sandbox: Sandbox, connect: Connect, logs: Logs):
+    connect(slow_sandbox)
+    running = fill(slow_sandbox)
+    slow_sandbox.fault("status", endpoint="lists", times=2, status=500)
+    slow_sandbox.fault("status", endpoint="lists", status=429, headers={"Retry-After": "70"})
+    worker = Worker(slow_sandbox, lambda pauses: slow_sandbox.complete(running[0]) if pauses == 5 else None)
+    with MachFiveHook(retry_policy=RetryPolicy(attempts=1)) as hook:
+        worker.wait(hook, limit=3)
+    assert len(worker.pauses) == 5
+    assert worker.pauses[3] == 70
+    assert "could not be looked at (3 in a row), which is tried again: GET /api/v1/lists: 429" in logs.text
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_ends_the_wait_on_a_worker(status: int, slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    slow_sandbox.fault("status", endpoint="lists", times=None, status=status)
+    with MachFiveHook() as hook, pytest.raises(exceptions.MachFivePermanentError) as caught:
+        Worker(slow_sandbox).wait(hook, limit=3)
+    assert caught.value.status_code == status
+
+
+def test_a_rotated_key_on_a_worker(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    running = fill(slow_sandbox)
+
+    def rotate(pauses: int) -> None:
+        if pauses == 2:
+            connect(slow_sandbox, password="mf_live_new")
+            slow_sandbox.workspaces[0].api_key = "mf_live_new"
+        if pauses == 3:
+            slow_sandbox.complete(running[0])
+
+    worker = Worker(slow_sandbox, rotate)
+    with MachFiveHook() as hook:
+        worker.wait(hook, limit=3)
+    assert len(worker.pauses) == 3
