@@ -21,7 +21,7 @@ from machfive_provider import exceptions
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
 from machfive_provider.triggers.lead_list import MachFiveListTrigger
-from machfive_provider.triggers.unanswered_purchase import MachFiveSettlingTrigger
+from machfive_provider.triggers.unanswered_purchase import MachFiveUnansweredPurchaseTrigger
 from tests.clock import Clock
 from tests.tasks import (
     LEADS,
@@ -126,7 +126,7 @@ async def test_a_trigger_run_twice_posts_nothing(sandbox: Sandbox, clock: Clock)
     now = clock()
     known = {"machfive_conn_id": "machfive_default", "poll_interval": 1.0, "asked_at": now}
     room = MachFiveCapacityTrigger(**known, deadline=now + 60)
-    settling = MachFiveSettlingTrigger(
+    settling = MachFiveUnansweredPurchaseTrigger(
         **known,
         campaign_id=sandbox.campaign_id,
         tag="[af1:none]",
@@ -445,7 +445,11 @@ def test_trigger_arguments_are_plain_and_hold_no_secret(sandbox: Sandbox):
     sandbox.fault("status", endpoint="generate-batch", status=429, code="WORKSPACE_LIMIT")
     found.append(left(batch(sandbox, deferrable=True), run_id="full").trigger)
     found.append(left(batch(sandbox, deferrable=True), run_id="in doubt", try_number=2).trigger)
-    assert [type(each) for each in found] == [MachFiveListTrigger, MachFiveCapacityTrigger, MachFiveSettlingTrigger]
+    assert [type(each) for each in found] == [
+        MachFiveListTrigger,
+        MachFiveCapacityTrigger,
+        MachFiveUnansweredPurchaseTrigger,
+    ]
     for trigger in found:
         path, kwargs = trigger.serialize()
         for value in kwargs.values():

@@ -18,7 +18,7 @@ from machfive_provider import exceptions
 from machfive_provider.api import protocol
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator, MachFiveGenerateOperator
 from machfive_provider.sandbox import Sandbox
-from machfive_provider.triggers.unanswered_purchase import MachFiveSettlingTrigger
+from machfive_provider.triggers.unanswered_purchase import MachFiveUnansweredPurchaseTrigger
 from tests.clock import Clock
 from tests.tasks import LEADS, PERSONAL, Killed, Logs, Run, StateStore, assert_plain, leaks
 
@@ -98,7 +98,7 @@ class Task:
         before, slept = self.clock(), len(self.clock.slept)
         yield
         assert self.clock() - before >= seconds
-        waits = [each for each in run.triggers if isinstance(each, MachFiveSettlingTrigger)]
+        waits = [each for each in run.triggers if isinstance(each, MachFiveUnansweredPurchaseTrigger)]
         assert bool(waits) == self.deferrable
         assert len(self.clock.slept) > slept
         assert all(each <= 22 for each in self.clock.slept[slept:])  # it looks all the while, not once at the end
@@ -489,7 +489,7 @@ def test_a_later_try_does_not_take_over_what_an_earlier_one_waited_for(task: Cal
     }
     with pytest.raises(TaskDeferred) as caught:
         run.task.resume_submission(run.context, event)
-    assert isinstance(caught.value.trigger, MachFiveSettlingTrigger)
+    assert isinstance(caught.value.trigger, MachFiveUnansweredPurchaseTrigger)
     assert each.posts == 1
 
 

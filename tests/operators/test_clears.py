@@ -122,7 +122,7 @@ def test_a_clear_in_doubt_looks_on_as_a_retry_does(deferrable: bool, sandbox: Sa
 @MODES
 @STORES
 def test_a_run_deleted_and_created_again_pays_nothing(deferrable: bool, stored: bool, sandbox: Sandbox, clock: Clock):
-    """The same run_id, the first try again, and no memory of any: the name of the list is what remains."""
+    """The same run_id, the first try again, and no records of any: the name of the list is what remains."""
     operator = batch(sandbox, deferrable=deferrable)
     first = Run(operator, run_id="scheduled__1", store=StateStore() if stored else None)()
     clock.advance(HOURS)

@@ -29,7 +29,7 @@ EMAILS = [lead["email"] for lead in LEADS]
 
 @pytest.fixture
 def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Collect pauses instead of making them; a function among them is called at its turn."""
+    """Collect pauses instead of making them; a function among them is called at its attempt."""
     script: list[Any] = []
     pauses = Pauses()
 

@@ -16,18 +16,18 @@ from machfive_provider.api.models import Lead, LeadList
 from machfive_provider.formatting import counted
 from machfive_provider.purchase.buy import credits_needed
 from machfive_provider.purchase.decision import (
+    BATCH_SHOWS_WITHIN,
     EXISTING_POLICIES,
-    SETTLING_BATCH,
-    SETTLING_GENERATE,
+    GENERATE_SHOWS_WITHIN,
     Adopt,
     Buy,
-    Past,
+    History,
     Policy,
-    Settle,
-    Sighting,
-    decide,
+    SearchResult,
+    WaitForUnanswered,
+    decide_purchase,
 )
-from machfive_provider.purchase.record import TaskMemory
+from machfive_provider.purchase.record import RecordStore
 from machfive_provider.purchase.tag import Intent, Origin
 from tests.tasks import StateStore
 
@@ -35,29 +35,29 @@ ORIGIN = Origin("dag", "manual__2026-02-03", "generate")
 LEADS = (Lead("a@example.com", name="A"), Lead("b@example.com"), Lead("c@example.com"))
 INTENT = Intent(ORIGIN, "campaign-1", LEADS, {"email_count": 3})
 NOW = pendulum.datetime(2026, 2, 3, 5).timestamp()
-RETRY = Past(try_number=2)
+RETRY = History(try_number=2)
 
 
-def memory(store: StateStore | None = None, intent: Intent = INTENT) -> TaskMemory:
+def records(store: StateStore | None = None, intent: Intent = INTENT) -> RecordStore:
     """Give what a try recalls; without a store, nothing that can be believed."""
-    recalled = TaskMemory(store, intent.base, logging.getLogger(__name__))
-    recalled.recall()
+    recalled = RecordStore(store, intent.base, logging.getLogger(__name__))
+    recalled.read()
     return recalled
 
 
-def sent(generation: int = 1, intent: Intent = INTENT) -> TaskMemory:
+def sent(generation: int = 1, intent: Intent = INTENT) -> RecordStore:
     """Give what a try recalls after an earlier one was about to buy a generation."""
     store = StateStore()
-    memory(store, intent).note_intent(intent.tag(generation), generation)
-    return memory(store, intent)
+    records(store, intent).write_intent(intent.tag(generation), generation)
+    return records(store, intent)
 
 
-def outcome(found: Any = (), past: Past = Past(), known: TaskMemory | None = None, **given_: Any) -> Any:  # noqa: B008 - frozen
+def outcome(found: Any = (), history: History = History(), known: RecordStore | None = None, **given_: Any) -> Any:  # noqa: B008 - frozen
     """Decide, with whatever the test does not care for at its plainest."""
-    seen = Sighting(tuple(found), tuple(given_.pop("others", ())), tuple(given_.pop("cut", ())))
+    seen = SearchResult(tuple(found), tuple(given_.pop("others", ())), tuple(given_.pop("cut", ())))
     policy, intent, now = given_.pop("policy", Policy()), given_.pop("intent", INTENT), given_.pop("now", NOW)
     assert not given_
-    return decide(intent, seen, past, known or memory(intent=intent), policy, now)
+    return decide_purchase(intent, seen, history, known or records(intent=intent), policy, now)
 
 
 # --- what is there
@@ -181,18 +181,18 @@ def test_credits(options, credits_: int):
 
 @pytest.mark.parametrize("store", [None, StateStore()], ids=["no store", "store"])
 def test_the_first_try_buys_at_once(store: StateStore | None):
-    assert outcome(known=memory(store)) == Buy(1)
+    assert outcome(known=records(store)) == Buy(1)
 
 
-@pytest.mark.parametrize("settling", [SETTLING_BATCH, SETTLING_GENERATE])
+@pytest.mark.parametrize("settling", [BATCH_SHOWS_WITHIN, GENERATE_SHOWS_WITHIN])
 def test_a_retry_buys_only_after_the_settling_time(settling: float):
-    first = replace(RETRY, settling=settling)
-    looking_on = outcome(past=first)
-    assert looking_on == Settle(1, NOW, NOW + settling)
+    first = replace(RETRY, shows_within=settling)
+    looking_on = outcome(history=first)
+    assert looking_on == WaitForUnanswered(1, NOW, NOW + settling)
     later = replace(first, absent_since=looking_on.absent_since)
-    assert outcome(past=later, now=NOW + settling - 0.001) == looking_on
-    assert outcome(past=later, now=NOW + settling) == Buy(1, in_doubt=True)
-    assert outcome(past=later, now=NOW + 10 * settling) == Buy(1, in_doubt=True)
+    assert outcome(history=later, now=NOW + settling - 0.001) == looking_on
+    assert outcome(history=later, now=NOW + settling) == Buy(1, in_doubt=True)
+    assert outcome(history=later, now=NOW + 10 * settling) == Buy(1, in_doubt=True)
 
 
 def test_a_list_that_turns_up_meanwhile_is_adopted():
@@ -201,7 +201,7 @@ def test_a_list_that_turns_up_meanwhile_is_adopted():
 
 
 def test_a_store_that_works_and_is_empty_vouches_for_it():
-    assert outcome(past=RETRY, known=memory(StateStore())) == Buy(1)
+    assert outcome(history=RETRY, known=records(StateStore())) == Buy(1)
 
 
 def test_a_store_that_cannot_be_read_vouches_for_nothing():
@@ -209,40 +209,42 @@ def test_a_store_that_cannot_be_read_vouches_for_nothing():
         def get(self, key: str, default: Any = None) -> Any:
             raise OSError(key)
 
-    assert isinstance(outcome(past=RETRY, known=memory(Broken())), Settle)
+    assert isinstance(outcome(history=RETRY, known=records(Broken())), WaitForUnanswered)
 
 
 def test_an_intent_on_record_is_looked_for():
-    assert outcome(past=RETRY, known=sent()) == Settle(1, NOW, NOW + SETTLING_BATCH)
+    assert outcome(history=RETRY, known=sent()) == WaitForUnanswered(1, NOW, NOW + BATCH_SHOWS_WITHIN)
 
 
 def test_an_intent_of_an_earlier_generation_is_not_this_one():
     failed = [entry("a", "failed")]
     assert outcome(failed, RETRY, sent(1)) == Buy(2)
-    assert outcome(failed, RETRY, sent(2)) == Settle(2, NOW, NOW + SETTLING_BATCH)
+    assert outcome(failed, RETRY, sent(2)) == WaitForUnanswered(2, NOW, NOW + BATCH_SHOWS_WITHIN)
 
 
 def test_an_intent_of_a_later_generation_counts_though_the_failed_list_is_gone():
-    assert outcome(past=RETRY, known=sent(2)) == Settle(1, NOW, NOW + SETTLING_BATCH)
+    assert outcome(history=RETRY, known=sent(2)) == WaitForUnanswered(1, NOW, NOW + BATCH_SHOWS_WITHIN)
 
 
 def test_the_store_of_one_shard_says_nothing_of_another():
     """Shards may come in another order: the POST may stand in the store of the map index that had these leads."""
-    assert outcome(past=replace(RETRY, mapped=True), known=memory(StateStore())) == Settle(1, NOW, NOW + SETTLING_BATCH)
+    assert outcome(history=replace(RETRY, mapped=True), known=records(StateStore())) == WaitForUnanswered(
+        1, NOW, NOW + BATCH_SHOWS_WITHIN
+    )
 
 
 def test_a_record_that_is_none_counts_as_none():
     store = StateStore()
     store.set(f"machfive_{INTENT.base}", {"phase": "from another release"})
-    assert outcome(past=RETRY, known=memory(store)) == Buy(1)
+    assert outcome(history=RETRY, known=records(store)) == Buy(1)
 
 
 @pytest.mark.parametrize("generation", [1, 2, 3])
 def test_every_generation_settles(generation: int):
     failed = [entry(f"l{number}", "failed", number, number) for number in range(1, generation)]
     policy = Policy("adopt", 5)
-    assert outcome(failed, RETRY, policy=policy) == Settle(generation, NOW, NOW + SETTLING_BATCH)
-    waited = replace(RETRY, absent_since=NOW - SETTLING_BATCH)
+    assert outcome(failed, RETRY, policy=policy) == WaitForUnanswered(generation, NOW, NOW + BATCH_SHOWS_WITHIN)
+    waited = replace(RETRY, absent_since=NOW - BATCH_SHOWS_WITHIN)
     assert outcome(failed, waited, policy=policy) == Buy(generation, in_doubt=True)
 
 
@@ -260,15 +262,15 @@ def test_a_retry_that_may_not_buy_again_does_not_look_on_first():
     ids=str,
 )
 def test_which_try_opens_a_round(try_number: int, round_: int, opens: bool):
-    assert Past(try_number=try_number, round=round_).opens_round is opens
+    assert History(try_number=try_number, round=round_).opens_round is opens
 
 
 def test_a_clear_looks_on_too_unless_its_tag_is_new():
-    cleared = Past(try_number=2, round=1)
-    assert isinstance(outcome(past=cleared), Settle)
+    cleared = History(try_number=2, round=1)
+    assert isinstance(outcome(history=cleared), WaitForUnanswered)
     again = replace(INTENT, origin=replace(ORIGIN, round=1))
-    assert outcome(past=cleared, intent=again) == Buy(1)
-    assert isinstance(outcome(past=replace(cleared, try_number=3), intent=again), Settle)
+    assert outcome(history=cleared, intent=again) == Buy(1)
+    assert isinstance(outcome(history=replace(cleared, try_number=3), intent=again), WaitForUnanswered)
 
 
 OTHER = replace(INTENT, leads=LEADS[:2])
@@ -281,29 +283,29 @@ def other(status: str = "processing", minute: int | None = 45, intent: Intent = 
 
 @pytest.mark.parametrize("status", ["pending", "processing", "completed", "archived"])
 @pytest.mark.parametrize("began", [None, BEGAN], ids=["began unknown", "began known"])
-@pytest.mark.parametrize("known", [None, memory(StateStore())], ids=["no store", "store"])
-def test_leads_that_change_between_two_tries_are_not_bought(status: str, began: Any, known: TaskMemory | None):
+@pytest.mark.parametrize("known", [None, records(StateStore())], ids=["no store", "store"])
+def test_leads_that_change_between_two_tries_are_not_bought(status: str, began: Any, known: RecordStore | None):
     with pytest.raises(exceptions.MachFivePermanentError, match="leads or options changed") as caught:
-        outcome(past=replace(RETRY, round_began=began), known=known, others=[other(status)])
+        outcome(history=replace(RETRY, round_began=began), known=known, others=[other(status)])
     for named in ("list other", OTHER.tag(1), INTENT.tag(1), status, "clear the task"):
         assert named in caught.value.message
 
 
 @pytest.mark.parametrize(
-    ("past", "each"),
+    ("history", "each"),
     [
         (replace(RETRY, mapped=True), other()),
-        (Past(try_number=1), other()),
-        (Past(try_number=2, round=1), other()),
-        (Past(try_number=7, round=6, round_began=BEGAN), other()),
+        (History(try_number=1), other()),
+        (History(try_number=2, round=1), other()),
+        (History(try_number=7, round=6, round_began=BEGAN), other()),
         (RETRY, other("failed")),
-        (Past(try_number=3, round=1, round_began=BEGAN), other(minute=10)),
+        (History(try_number=3, round=1, round_began=BEGAN), other(minute=10)),
     ],
     ids=["another shard's", "first try", "after a clear", "after six tries", "failed", "of an earlier round"],
 )
-def test_but_they_are_where_that_is_no_accident(past: Past, each: LeadList):
-    decision = outcome(past=past, known=memory(StateStore()), others=[each])
-    assert decision == (Settle(1, NOW, NOW + SETTLING_BATCH) if past.mapped else Buy(1))
+def test_but_they_are_where_that_is_no_accident(history: History, each: LeadList):
+    decision = outcome(history=history, known=records(StateStore()), others=[each])
+    assert decision == (WaitForUnanswered(1, NOW, NOW + BATCH_SHOWS_WITHIN) if history.mapped else Buy(1))
 
 
 @pytest.mark.parametrize(
@@ -311,25 +313,25 @@ def test_but_they_are_where_that_is_no_accident(past: Past, each: LeadList):
 )
 def test_a_list_of_the_moment_the_round_began_is_of_the_round(seconds: int, refused: bool):
     each = replace(other(), created_at=BEGAN.add(seconds=seconds))
-    past = Past(try_number=3, round=1, round_began=BEGAN)
+    history = History(try_number=3, round=1, round_began=BEGAN)
     if refused:
         with pytest.raises(exceptions.MachFivePermanentError):
-            outcome(past=past, known=memory(StateStore()), others=[each])
+            outcome(history=history, known=records(StateStore()), others=[each])
     else:
-        assert outcome(past=past, known=memory(StateStore()), others=[each]) == Buy(1)
+        assert outcome(history=history, known=records(StateStore()), others=[each]) == Buy(1)
 
 
 def test_a_list_without_a_time_counts_as_of_this_round():
     with pytest.raises(exceptions.MachFivePermanentError):
-        outcome(past=replace(RETRY, round_began=BEGAN), others=[other(minute=None)])
+        outcome(history=replace(RETRY, round_began=BEGAN), others=[other(minute=None)])
 
 
 def test_with_resubmit_the_tag_tells_the_rounds_apart():
     """What carries this round's tag is of this round, whenever the run began."""
     again, changed = (replace(each, origin=replace(ORIGIN, round=1)) for each in (INTENT, OTHER))
-    past = Past(try_number=3, round=1, round_began=BEGAN)
+    history = History(try_number=3, round=1, round_began=BEGAN)
     with pytest.raises(exceptions.MachFivePermanentError):
-        outcome(past=past, intent=again, others=[other(minute=10, intent=changed)])
+        outcome(history=history, intent=again, others=[other(minute=10, intent=changed)])
 
 
 def test_what_is_ours_wins_over_what_changed():
@@ -342,21 +344,21 @@ def test_what_is_ours_wins_over_what_changed():
 CUT = LeadList("cut-1", "processing", custom_name=INTENT.list_name(1)[:-5])
 
 
-@pytest.mark.parametrize("known", [memory(), sent()], ids=["no store", "store"])
+@pytest.mark.parametrize("known", [records(), sent()], ids=["no store", "store"])
 @pytest.mark.parametrize("absent_since", [None, NOW - 9999], ids=["first look", "after settling"])
-def test_a_cut_tag_makes_absence_mean_nothing(known: TaskMemory, absent_since: float | None):
+def test_a_cut_tag_makes_absence_mean_nothing(known: RecordStore, absent_since: float | None):
     with pytest.raises(exceptions.AmbiguousSubmissionError, match="names of lists cut-1, cut-2 were cut") as caught:
-        outcome(past=replace(RETRY, absent_since=absent_since), known=known, cut=[CUT, replace(CUT, id="cut-2")])
+        outcome(history=replace(RETRY, absent_since=absent_since), known=known, cut=[CUT, replace(CUT, id="cut-2")])
     assert caught.value.retryable
     assert INTENT.tag(1) in caught.value.message
     assert "nothing was sent" in caught.value.message
 
 
 @pytest.mark.parametrize(
-    ("past", "known"), [(Past(), memory()), (RETRY, memory(StateStore()))], ids=["first try", "empty store"]
+    ("history", "known"), [(History(), records()), (RETRY, records(StateStore()))], ids=["first try", "empty store"]
 )
-def test_but_not_where_nothing_can_have_been_sent(past: Past, known: TaskMemory):
-    assert outcome(past=past, known=known, cut=[CUT]) == Buy(1)
+def test_but_not_where_nothing_can_have_been_sent(history: History, known: RecordStore):
+    assert outcome(history=history, known=known, cut=[CUT]) == Buy(1)
 
 
 def test_and_not_where_ours_is_there():

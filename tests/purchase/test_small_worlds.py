@@ -14,7 +14,7 @@ from functools import cache
 import pytest
 
 from machfive_provider.purchase import buy
-from machfive_provider.purchase.decision import Policy, Sighting
+from machfive_provider.purchase.decision import Policy, SearchResult
 from tests.purchase.world import Rules, State, World, every
 
 RESUBMISSIONS = 2
@@ -97,7 +97,7 @@ def test_bought_at_most_once_and_never_in_silence(case: str, capsys: pytest.Capt
 @pytest.mark.parametrize("case", ["no state store", "resubmit, state store"])
 def test_without_the_look_it_finds_double_purchases(case: str, monkeypatch: pytest.MonkeyPatch):
     """The enumeration can fail: with the look-up gone, it does."""
-    monkeypatch.setattr(buy, "_look", lambda *_: Sighting())
+    monkeypatch.setattr(buy, "_look", lambda *_: SearchResult())
     found = explore(*CASES[case])
     assert found.wrong > 1000
     assert "bought twice" in "\n".join(found.examples)

@@ -16,8 +16,8 @@ import pendulum
 from machfive_provider import exceptions
 from machfive_provider.api.models import AcceptedBatch, Lead, LeadList
 from machfive_provider.purchase.buy import Submission, buy
-from machfive_provider.purchase.decision import Past, Policy, Settle
-from machfive_provider.purchase.record import TaskMemory
+from machfive_provider.purchase.decision import History, Policy, WaitForUnanswered
+from machfive_provider.purchase.record import RecordStore
 from machfive_provider.purchase.tag import Intent, Origin
 
 EPOCH = pendulum.datetime(2026, 2, 3)
@@ -214,13 +214,13 @@ class World:
         absent_since = None
         while True:
             intent = _intent(self.round if self.rules.policy.on_existing_list == "resubmit" else None)
-            past = Past(try_number=self.tries, round=self.round, absent_since=absent_since)
-            memory = _Mortal(self, self.store, intent.base, self)
+            history = History(try_number=self.tries, round=self.round, absent_since=absent_since)
+            records = _Mortal(self, self.store, intent.base, self)
             clock = lambda: self.now  # noqa: E731
-            found = buy(self, self.send, intent, past, memory, self.rules.policy, self, clock)
+            found = buy(self, self.send, intent, history, records, self.rules.policy, self, clock)
             if isinstance(found, Submission):
                 return found
-            assert isinstance(found, Settle)
+            assert isinstance(found, WaitForUnanswered)
             if absent_since is None:
                 self.mortal("while it looks on")
             absent_since = found.absent_since
@@ -235,19 +235,19 @@ class World:
         return "batch failed" if mine.kind == "fails" else "success"
 
 
-class _Mortal(TaskMemory):
-    """The provider's memory, in a process that may die before and after each write."""
+class _Mortal(RecordStore):
+    """The provider's records, in a process that may die before and after each write."""
 
     def __init__(self, world: World, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._world = world
 
-    def note_intent(self, tag: str, generation: int) -> None:
+    def write_intent(self, tag: str, generation: int) -> None:
         self._world.mortal("after the look")
-        super().note_intent(tag, generation)
+        super().write_intent(tag, generation)
 
-    def note_submitted(self, tag: str, generation: int, list_id: str) -> None:
-        super().note_submitted(tag, generation, list_id)
+    def write_submitted(self, tag: str, generation: int, list_id: str) -> None:
+        super().write_submitted(tag, generation, list_id)
         self._world.mortal("after the answer")
 
 

@@ -21,7 +21,7 @@ from machfive_provider.sandbox import Sandbox, SandboxSettings
 from machfive_provider.triggers import events
 from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
 from machfive_provider.waiting import capacity_watcher, shared_client
-from machfive_provider.waiting.capacity import Room
+from machfive_provider.waiting.capacity import CapacityQueue
 from tests.tasks import Logs, assert_plain, events_of
 
 Connect = Callable[..., None]
@@ -221,7 +221,7 @@ async def test_a_connection_that_is_not_there(connect: Connect, monkeypatch: pyt
 
 async def test_a_mistake_of_ours_hangs_nobody(slow_sandbox: Sandbox, connect: Connect, monkeypatch: pytest.MonkeyPatch):
     connect(slow_sandbox)
-    monkeypatch.delattr(Room, "wants_newest")
+    monkeypatch.delattr(CapacityQueue, "wants_newest")
     for task in start(1, 2).values():
         with pytest.raises(AttributeError):
             await task
@@ -273,7 +273,7 @@ async def test_a_list_that_comes_between_two_reads_takes_a_place(slow_sandbox: S
     """It is in neither read of what runs, but it is new: it must not free the place that it takes."""
     connect(slow_sandbox)
     running = frozenset([buy(slow_sandbox), buy(slow_sandbox)])
-    room = Room(hint=3)
+    room = CapacityQueue(hint=3)
     room.join(time.time(), time.time())
     assert room.look(running, running, time.time())  # the third place is kept for this one
     room.looked_at = None
@@ -434,15 +434,15 @@ async def test_who_is_cancelled_when_woken_keeps_no_place(
     running = fill(slow_sandbox)
     tasks = start(1, 2, limit=3)
     await looks(slow_sandbox)
-    look = Room.look
+    look = CapacityQueue.look
 
-    def woken_and_cancelled(room: Room, *arguments: Any) -> Any:
+    def woken_and_cancelled(room: CapacityQueue, *arguments: Any) -> Any:
         woken = look(room, *arguments)
         if woken and not tasks[1].cancelled():
             tasks[1].cancel()  # between the granting and its taking
         return woken
 
-    monkeypatch.setattr(Room, "look", woken_and_cancelled)
+    monkeypatch.setattr(CapacityQueue, "look", woken_and_cancelled)
     slow_sandbox.complete(running[0])
     assert (await payload_of(tasks[2]))["status"] == "submit"
     assert tasks[1].cancelled()
@@ -494,7 +494,7 @@ async def test_the_looker_has_a_context_of_its_own(slow_sandbox: Sandbox, connec
     marker.set("the first trigger's")
     seen: list[str | None] = []
 
-    class Spy(Room):
+    class Spy(CapacityQueue):
         def look(self, *arguments: Any) -> Any:
             seen.append(marker.get(None))
             return super().look(*arguments)

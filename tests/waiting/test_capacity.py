@@ -20,11 +20,11 @@ from machfive_provider.hooks.machfive import MachFiveHook
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from machfive_provider.waiting.capacity import (
     RUNNING,
-    Journal,
-    Room,
-    Standing,
+    CapacityQueue,
+    ProgressLog,
+    QueuePosition,
     Waiter,
-    no_room,
+    no_capacity,
     running_batches,
     wait_on_worker,
 )
@@ -40,7 +40,7 @@ def lists(*names: int | str) -> frozenset[str]:
     return frozenset(map(str, names))
 
 
-def queue(room: Room) -> list[float]:
+def queue(room: CapacityQueue) -> list[float]:
     """Return when those that wait first asked, in order."""
     return [waiter.asked_at - T0 for waiter, _ in room.standings(T0)]
 
@@ -49,9 +49,9 @@ def woken(waiters: list[Waiter]) -> list[float]:
     return [each.asked_at - T0 for each in waiters]
 
 
-def room_of(*asked: float, limit: int | None = None, hint: int | None = None) -> Room:
+def room_of(*asked: float, limit: int | None = None, hint: int | None = None) -> CapacityQueue:
     """Return a room with waiters, refused just now where there is a limit."""
-    room = Room(hint)
+    room = CapacityQueue(hint)
     for each in asked:
         room.join(T0 + each, T0, limit)
     return room
@@ -68,7 +68,7 @@ def test_the_order_is_that_of_the_first_asking():
 
 
 def test_equals_by_arrival():
-    room = Room(hint=1)
+    room = CapacityQueue(hint=1)
     first, second = room.join(T0, T0), room.join(T0, T0)
     assert room.look(NONE, NONE, T0) == [first]
     assert [waiter for waiter, _ in room.standings(T0)] == [second]
@@ -84,7 +84,7 @@ def test_one_that_was_refused_is_the_head_again():
 
 
 def test_who_leaves_is_not_woken():
-    room = Room(hint=1)
+    room = CapacityQueue(hint=1)
     gone, stays = room.join(T0, T0), room.join(T0 + 1, T0)
     room.leave(gone)
     assert room.look(NONE, NONE, T0) == [stays]
@@ -93,7 +93,7 @@ def test_who_leaves_is_not_woken():
 def test_where_they_stand():
     room = room_of(1, 2, limit=4)
     room.look(lists(*range(4)), NONE, T0)
-    assert [standing for _, standing in room.standings(T0)] == [Standing(1, 2, 4, 4), Standing(2, 2, 4, 4)]
+    assert [standing for _, standing in room.standings(T0)] == [QueuePosition(1, 2, 4, 4), QueuePosition(2, 2, 4, 4)]
     assert [standing.limit for _, standing in room.standings(T0 + 600)] == [None, None]
 
 
@@ -139,7 +139,7 @@ def test_old_lists_do_not_pass_for_new_ones():
 
 
 def test_an_empty_queue_wants_no_more_than_the_active_lists():
-    assert not Room(hint=3).wants_newest(NONE, T0)
+    assert not CapacityQueue(hint=3).wants_newest(NONE, T0)
 
 
 def test_cancelled_after_it_was_woken():
@@ -193,7 +193,7 @@ def test_a_clock_that_is_set_back_keeps_no_place():
 
 
 def test_memory_is_bounded():
-    room = Room(hint=1)
+    room = CapacityQueue(hint=1)
     for number in range(0, 20_000, 50):
         room.look(lists(*range(number, number + 50)), NONE, T0)
     assert len(room._known) == 1000
@@ -239,7 +239,7 @@ def test_more_than_the_limit_may_run():
 
 
 def test_what_runs_tells_no_limit_while_none_is_known():
-    room = Room()
+    room = CapacityQueue()
     room.look(lists(*range(5)), NONE, T0)
     assert room.limit(T0) is None
 
@@ -294,7 +294,7 @@ STEP = st.one_of(
 
 @given(st.lists(STEP, max_size=60))
 def test_never_more_than_there_is_room_for_and_nobody_lost(steps: list[tuple[Any, ...]]):
-    room, now, here, gone = Room(), T0, [], []
+    room, now, here, gone = CapacityQueue(), T0, [], []
     for step in steps:
         match step:
             case ("join", asked, limit, after):
@@ -366,7 +366,7 @@ class Workspace:
 )
 def test_everybody_gets_in(limit: int, tasks: int, known: str, others: bool, longest: int, rng: random.Random):
     workspace = Workspace(limit, rng, longest)
-    room = Room({"hint": limit, "wrong hint": 5}.get(known))
+    room = CapacityQueue({"hint": limit, "wrong hint": 5}.get(known))
     now, accepted, starting = T0, [], []
     for each in rng.sample(range(tasks), tasks):
         room.join(T0 + each, now, limit if known == "refused" else None)
@@ -396,8 +396,8 @@ def test_everybody_gets_in(limit: int, tasks: int, known: str, others: bool, lon
 
 
 def test_the_log_is_told_of_changes_and_else_rarely():
-    journal = Journal(T0, T0 + 86400)
-    third = Standing(3, 18, 3, 3)
+    journal = ProgressLog(T0, T0 + 86400)
+    third = QueuePosition(3, 18, 3, 3)
     line = journal.line(third, T0 + 20)
     assert line == (
         "Waiting for room in the workspace, number 3 of 18 in line here: 3 batches run, its limit is taken to be 3. "
@@ -406,30 +406,32 @@ def test_the_log_is_told_of_changes_and_else_rarely():
     told = [at for at in range(20, 20_000, 20) if journal.line(third, T0 + at)]
     assert told == [320, 920, 2120, 4520, 8120, 11720, 15320, 18920]
     assert "next in line: 1 batch runs, its limit is not known." in str(
-        journal.line(Standing(1, 17, 1, None), T0 + 20_000)
+        journal.line(QueuePosition(1, 17, 1, None), T0 + 20_000)
     )
 
 
 def test_a_long_queue_that_moves_does_not_fill_the_log():
-    journal = Journal(T0, T0 + 86400)
-    moving = [at for at in range(0, 1000, 10) if journal.line(Standing(200 - at // 10, 200, 3, 3), T0 + at)]
+    journal = ProgressLog(T0, T0 + 86400)
+    moving = [at for at in range(0, 1000, 10) if journal.line(QueuePosition(200 - at // 10, 200, 3, 3), T0 + at)]
     assert moving == list(range(0, 1000, 60))
 
 
 def test_trouble_is_told_sparsely_and_so_is_its_end():
-    journal = Journal(T0, T0 + 86400)
+    journal = ProgressLog(T0, T0 + 86400)
     trouble = exceptions.ServerError("down", status_code=503, request_id="r1")
     lines = {number: journal.line(trouble, T0 + number) for number in range(1, 31)}
     assert [number for number, line in lines.items() if line] == [1, 3, 10, 20, 30]
     assert "could not be looked at (3 in a row), which is tried again: 503: down" in str(lines[3])
     assert "r1" in str(lines[3])
-    assert journal.line(Standing(1, 1, 3, 3), T0 + 31)
-    assert journal.line(Standing(1, 1, 3, 3), T0 + 32) is None
+    assert journal.line(QueuePosition(1, 1, 3, 3), T0 + 31)
+    assert journal.line(QueuePosition(1, 1, 3, 3), T0 + 32) is None
 
 
 def test_no_room_tells_what_was_the_matter():
-    assert str(no_room(7200)).startswith("the workspace had no room for another batch for 2 h (capacity_timeout). Noth")
-    trouble = no_room(7200, exceptions.ServerError("down", status_code=503))
+    assert str(no_capacity(7200)).startswith(
+        "the workspace had no room for another batch for 2 h (capacity_timeout). Noth"
+    )
+    trouble = no_capacity(7200, exceptions.ServerError("down", status_code=503))
     assert "(capacity_timeout). The last look at it failed: 503: down" in str(trouble)
     assert "Nothing was bought" in str(trouble)
     assert trouble.retryable

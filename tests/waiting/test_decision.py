@@ -18,11 +18,11 @@ from machfive_provider.waiting.decision import (
     Progress,
     Wait,
     Watch,
-    decide,
+    decide_poll,
     effective_deadline,
     jittered,
-    look_at,
     next_news,
+    poll_list,
     wait_for_list,
 )
 
@@ -51,7 +51,7 @@ TIMES = {"start": T0, "before": T0 + 3599, "deadline": T0 + 3600, "late": T0 + 9
 @pytest.mark.parametrize("progress", PROGRESSES)
 @pytest.mark.parametrize("watch", [WATCH, OURS], ids=["theirs", "ours"])
 def test_every_status_at_every_time(watch: Watch, progress: str, time: str, status: str):
-    now, outcome = TIMES[time], decide(watch, PROGRESSES[progress], seen(status), TIMES[time])
+    now, outcome = TIMES[time], decide_poll(watch, PROGRESSES[progress], seen(status), TIMES[time])
     if status in ("completed", "failed"):
         assert outcome == Done(seen(status))
     elif now >= watch.deadline:
@@ -80,7 +80,7 @@ PERMANENT = [
 @pytest.mark.parametrize("time", TIMES)
 def test_a_permanent_error_ends_the_wait_at_once(kind, progress: str, time: str):
     error = kind("no")
-    assert decide(WATCH, PROGRESSES[progress], error, TIMES[time]) == GiveUp(error)
+    assert decide_poll(WATCH, PROGRESSES[progress], error, TIMES[time]) == GiveUp(error)
 
 
 @pytest.mark.parametrize(
@@ -97,23 +97,23 @@ def test_a_permanent_error_ends_the_wait_at_once(kind, progress: str, time: str)
 )
 def test_a_404_right_after_our_submission_is_no_news(submitted_at: float | None, now: float, waits: bool):
     error = exceptions.NotFoundError("no such list", status_code=404)
-    outcome = decide(replace(WATCH, submitted_at=submitted_at), Progress(), error, now)
+    outcome = decide_poll(replace(WATCH, submitted_at=submitted_at), Progress(), error, now)
     if not waits:
         assert outcome == GiveUp(error)
         return
     assert outcome == Wait(20.0, Progress(status="invisible"), "List l1 is not visible yet.")
-    again = decide(replace(WATCH, submitted_at=submitted_at), outcome.progress, error, now)
+    again = decide_poll(replace(WATCH, submitted_at=submitted_at), outcome.progress, error, now)
     assert again == Wait(20.0, Progress(status="invisible"), None)
 
 
 def test_only_a_404_has_that_grace():
     error = exceptions.ForbiddenError("no")
-    assert decide(replace(WATCH, submitted_at=T0), Progress(), error, T0) == GiveUp(error)
+    assert decide_poll(replace(WATCH, submitted_at=T0), Progress(), error, T0) == GiveUp(error)
 
 
 def test_a_list_that_is_never_visible_times_out():
     watch = replace(WATCH, submitted_at=T0, deadline=T0 + 60)
-    outcome = decide(watch, Progress(), exceptions.NotFoundError("no"), T0 + 60)
+    outcome = decide_poll(watch, Progress(), exceptions.NotFoundError("no"), T0 + 60)
     assert isinstance(outcome, GiveUp)
     assert type(outcome.error) is exceptions.WaitTimeoutError
     assert "was not visible yet, 1 min after the wait began" in outcome.error.message
@@ -135,7 +135,7 @@ def test_a_list_that_is_never_visible_times_out():
 def test_polling_is_given_up_after_ten_failures_and_ten_minutes(failures: int, since: float, gives_up: bool):
     now = T0 + 1000
     progress = Progress(status="processing", failures=failures, failing_since=now - since)
-    outcome = decide(WATCH, progress, TROUBLE, now)
+    outcome = decide_poll(WATCH, progress, TROUBLE, now)
     if gives_up:
         assert isinstance(outcome, GiveUp)
         assert type(outcome.error) is exceptions.PollingError
@@ -149,13 +149,13 @@ def test_polling_is_given_up_after_ten_failures_and_ten_minutes(failures: int, s
 
 
 def test_the_first_failure_starts_the_clock_and_a_success_resets_it():
-    first = decide(WATCH, Progress(status="processing"), TROUBLE, T0 + 5)
+    first = decide_poll(WATCH, Progress(status="processing"), TROUBLE, T0 + 5)
     assert first.progress == Progress(status="processing", failures=1, failing_since=T0 + 5)
     assert first.notice.startswith("Look 1 in a row at list l1 failed; next in 20 s. 503: down.")
-    healed = decide(WATCH, first.progress, seen("processing"), T0 + 25)
+    healed = decide_poll(WATCH, first.progress, seen("processing"), T0 + 25)
     assert healed.progress == Progress(status="processing")
     assert healed.notice == "List l1 can be seen again: processing after 25 s."
-    assert decide(WATCH, healed.progress, TROUBLE, T0 + 700).progress.failing_since == T0 + 700
+    assert decide_poll(WATCH, healed.progress, TROUBLE, T0 + 700).progress.failing_since == T0 + 700
 
 
 @pytest.mark.parametrize(
@@ -164,11 +164,11 @@ def test_the_first_failure_starts_the_clock_and_a_success_resets_it():
 )
 def test_retry_after_is_respected_within_the_deadline(retry_after: float | None, now: float, pause: float):
     error = exceptions.RateLimitedError("slow", retry_after=retry_after)
-    assert decide(WATCH, Progress(), error, now).after == pause
+    assert decide_poll(WATCH, Progress(), error, now).after == pause
 
 
 def test_trouble_at_the_deadline_is_a_timeout_that_names_it():
-    outcome = decide(WATCH, Progress(), TROUBLE, WATCH.deadline)
+    outcome = decide_poll(WATCH, Progress(), TROUBLE, WATCH.deadline)
     assert type(outcome.error) is exceptions.WaitTimeoutError
     assert "could not be seen at the end (down), 1 h after the wait began" in outcome.error.message
 
@@ -176,7 +176,7 @@ def test_trouble_at_the_deadline_is_a_timeout_that_names_it():
 def test_the_log_tells_status_changes_once():
     progress, notices = Progress(), []
     for number, status in enumerate(["pending"] * 3 + ["processing"] * 5 + ["archiving"] * 4):
-        outcome = decide(WATCH, progress, seen(status), T0 + 20 * number)
+        outcome = decide_poll(WATCH, progress, seen(status), T0 + 20 * number)
         progress = outcome.progress
         notices.append(outcome.notice)
     told = [notice for notice in notices if notice]
@@ -194,7 +194,7 @@ def test_the_log_tells_status_changes_once():
 def test_reports_of_a_long_wait_get_rarer():
     watch, progress, reported = replace(WATCH, deadline=T0 + 100_000), Progress(status="processing"), []
     for waited in range(0, 20_000, 100):
-        outcome = decide(watch, progress, seen("processing"), T0 + waited)
+        outcome = decide_poll(watch, progress, seen("processing"), T0 + waited)
         progress = outcome.progress
         if outcome.notice:
             reported.append(waited)
@@ -213,12 +213,12 @@ def test_reports_of_a_long_wait_get_rarer():
 def test_a_look_that_is_no_news_need_not_be_decided_on(
     status: str, failures: int, report_after: float, deadline: float, waited: float, shown: str
 ):
-    """The shared poller tells a trigger of nothing else, so whatever `decide` would act on must be news."""
+    """The shared poller tells a trigger of nothing else, so whatever `decide_poll` would act on must be news."""
     watch = replace(OURS, deadline=T0 + deadline)
     progress = Progress(status, failures, T0 if failures else None, report_after)
     known, quiet_until = next_news(watch, progress)
     if shown == known and T0 + waited < quiet_until:
-        outcome = decide(watch, progress, seen(shown), T0 + waited)
+        outcome = decide_poll(watch, progress, seen(shown), T0 + waited)
         assert isinstance(outcome, Wait)
         assert (outcome.progress, outcome.notice) == (progress, None)
 
@@ -317,14 +317,14 @@ class Keys:
 def test_a_rotated_key_is_read_once_more():
     refused = exceptions.UnauthorizedError("Invalid API key.")
     hook = Keys(refused, seen("pending"))
-    assert look_at(hook, "l1") == seen("pending")
+    assert poll_list(hook, "l1") == seen("pending")
     assert hook.forgotten == 1
     hook = Keys(refused, refused, seen("pending"))
     with pytest.raises(exceptions.UnauthorizedError):
-        look_at(hook, "l1")
+        poll_list(hook, "l1")
     hook = Keys(exceptions.ForbiddenError("no"))
     with pytest.raises(exceptions.ForbiddenError):
-        look_at(hook, "l1")
+        poll_list(hook, "l1")
     assert hook.forgotten == 0
 
 

@@ -14,7 +14,7 @@ from machfive_provider import exceptions
 from machfive_provider.api import protocol
 from machfive_provider.api.models import LeadList
 from machfive_provider.sandbox import Sandbox
-from machfive_provider.waiting.shared_client import NotWantedError, SharedReader, shared_reader
+from machfive_provider.waiting.shared_client import NotWantedError, SharedClient, shared_client
 from tests.tasks import Logs
 from tests.waiting.conftest import LoopClock, barrier, in_thread, requests
 
@@ -23,7 +23,7 @@ CONN_ID = "machfive_default"
 NEW_KEY = "mf_live_ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 
 
-def read(reader: SharedReader, list_id: str) -> asyncio.Task[LeadList]:
+def read(reader: SharedClient, list_id: str) -> asyncio.Task[LeadList]:
     return asyncio.create_task(reader.send(protocol.get_list(list_id)))
 
 
@@ -32,7 +32,7 @@ def answers(sandbox: Sandbox) -> list[int | None]:
 
 
 async def test_it_answers_at_once_and_repeats_nothing(slow_sandbox: Sandbox, lists: list[str]):
-    async with shared_reader(CONN_ID) as reader:
+    async with shared_client(CONN_ID) as reader:
         page = await reader.send(protocol.list_lists(status="processing"))
         assert {each.id for each in page} == set(lists)
         slow_sandbox.fault("status", endpoint="lists", status=500)
@@ -44,13 +44,13 @@ async def test_it_answers_at_once_and_repeats_nothing(slow_sandbox: Sandbox, lis
 async def test_one_reader_a_connection(slow_sandbox: Sandbox, lists: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("AIRFLOW_CONN_OTHER", f'{{"conn_type": "machfive", "host": "{slow_sandbox.base_url}", '
                        f'"password": "{slow_sandbox.api_key}"}}')  # fmt: skip
-    async with shared_reader(CONN_ID) as one, shared_reader("other") as other, shared_reader(CONN_ID) as again:
+    async with shared_client(CONN_ID) as one, shared_client("other") as other, shared_client(CONN_ID) as again:
         assert one is again
         assert one is not other
 
 
 async def test_few_connections_for_many_reads_and_one_for_one_after_the_other(slow_sandbox: Sandbox, lists: list[str]):
-    async with shared_reader(CONN_ID) as reader:
+    async with shared_client(CONN_ID) as reader:
         for _ in range(5):
             await read(reader, lists[0])
         assert slow_sandbox.open_connections == 1
@@ -59,7 +59,7 @@ async def test_few_connections_for_many_reads_and_one_for_one_after_the_other(sl
 
 
 async def test_the_settings_are_those_last_read(slow_sandbox: Sandbox, lists: list[str], connect: Connect):
-    async with shared_reader(CONN_ID) as reader:
+    async with shared_client(CONN_ID) as reader:
         assert (await reader.settings()).max_concurrent_batches is None
         connect(slow_sandbox, password=NEW_KEY, extra={"max_concurrent_batches": 7})
         slow_sandbox.workspaces[0].api_key = NEW_KEY
@@ -70,7 +70,7 @@ async def test_the_settings_are_those_last_read(slow_sandbox: Sandbox, lists: li
 
 async def test_a_revoked_key_is_tried_once_more(slow_sandbox: Sandbox, lists: list[str]):
     slow_sandbox.workspaces[0].api_key = NEW_KEY
-    async with shared_reader(CONN_ID) as reader:
+    async with shared_client(CONN_ID) as reader:
         with pytest.raises(exceptions.UnauthorizedError, match=r"Invalid API key\."):
             await read(reader, lists[0])
     assert answers(slow_sandbox) == [401, 401]  # with the connection as it was, and as it is
@@ -78,7 +78,7 @@ async def test_a_revoked_key_is_tried_once_more(slow_sandbox: Sandbox, lists: li
 
 async def test_a_key_rotated_under_many_reads(slow_sandbox: Sandbox, lists: list[str], connect: Connect):
     """A client that is replaced is closed by its last user, not under the hands of the others."""
-    async with shared_reader(CONN_ID) as reader:
+    async with shared_client(CONN_ID) as reader:
         for key in ("mf_live_second", "mf_live_third", "mf_live_fourth"):
             connect(slow_sandbox, password=key)
             slow_sandbox.workspaces[0].api_key = key
@@ -103,7 +103,7 @@ async def test_one_wish_holds_back_all(
     answer: dict[str, Any], held: float, slow_sandbox: Sandbox, lists: list[str], clock: LoopClock, logs: Logs
 ):
     slow_sandbox.fault("status", endpoint="list", **answer)
-    async with shared_reader(CONN_ID) as reader:
+    async with shared_client(CONN_ID) as reader:
         with pytest.raises(exceptions.MachFiveTransientError):
             await read(reader, lists[0])
         waiting = [read(reader, lists[number % 3]) for number in range(30)]
@@ -118,7 +118,7 @@ async def test_one_wish_holds_back_all(
 async def test_an_error_without_a_wish_holds_back_nobody(slow_sandbox: Sandbox, lists: list[str]):
     slow_sandbox.fault("status", endpoint="list", status=500)
     slow_sandbox.fault("status", endpoint="list", status=429, headers={"Retry-After": "0"})
-    async with shared_reader(CONN_ID) as reader:
+    async with shared_client(CONN_ID) as reader:
         for _ in range(2):
             with pytest.raises(exceptions.MachFiveTransientError):
                 await read(reader, lists[0])
@@ -128,7 +128,7 @@ async def test_an_error_without_a_wish_holds_back_nobody(slow_sandbox: Sandbox, 
 async def test_nobody_is_held_back_for_ever(slow_sandbox: Sandbox, lists: list[str], clock: LoopClock):
     """Who has waited for five minutes hears of it, so that it can look at its deadline."""
     slow_sandbox.fault("status", endpoint="list", times=None, status=429, headers={"Retry-After": "200"})
-    async with shared_reader(CONN_ID) as reader:
+    async with shared_client(CONN_ID) as reader:
         with pytest.raises(exceptions.RateLimitedError):
             await read(reader, lists[0])
         held = [read(reader, lists[1]) for _ in range(20)]
@@ -148,7 +148,7 @@ async def test_nobody_is_held_back_for_ever(slow_sandbox: Sandbox, lists: list[s
 async def test_what_is_not_wanted_after_a_pause_is_not_sent(slow_sandbox: Sandbox, lists: list[str], clock: LoopClock):
     slow_sandbox.fault("status", endpoint="list", status=429, headers={"Retry-After": "200"})
     wanted = True
-    async with shared_reader(CONN_ID) as reader:
+    async with shared_client(CONN_ID) as reader:
         with pytest.raises(exceptions.RateLimitedError):
             await read(reader, lists[0])
         gone = asyncio.create_task(reader.send(protocol.get_list(lists[1]), lambda: wanted))
@@ -168,7 +168,7 @@ async def test_what_is_not_wanted_after_a_pause_is_not_sent(slow_sandbox: Sandbo
 async def test_the_traffic_is_logged_now_and_then_and_at_the_end(
     slow_sandbox: Sandbox, lists: list[str], clock: LoopClock, logs: Logs
 ):
-    async with shared_reader(CONN_ID) as reader:
+    async with shared_client(CONN_ID) as reader:
         for _ in range(3):
             await read(reader, lists[0])
         assert "read" not in logs.text
@@ -185,14 +185,14 @@ async def test_the_traffic_is_logged_now_and_then_and_at_the_end(
 
 
 async def test_who_sent_nothing_says_nothing(slow_sandbox: Sandbox, lists: list[str], logs: Logs):
-    async with shared_reader(CONN_ID):
+    async with shared_client(CONN_ID):
         pass
     assert "waits on it here" not in logs.text
 
 
 async def test_a_cancelled_read_leaves_nothing(slow_sandbox: Sandbox, lists: list[str]):
     slow_sandbox.fault("hang", endpoint="list")
-    async with shared_reader(CONN_ID) as reader:
+    async with shared_client(CONN_ID) as reader:
         hanging = read(reader, lists[0])
         await in_thread(slow_sandbox.wait_until, lambda: slow_sandbox.hanging == 1)
         hanging.cancel()
@@ -202,7 +202,7 @@ async def test_a_cancelled_read_leaves_nothing(slow_sandbox: Sandbox, lists: lis
 
 
 async def test_no_reference_is_kept(slow_sandbox: Sandbox, lists: list[str]):
-    async with shared_reader(CONN_ID) as reader:
+    async with shared_client(CONN_ID) as reader:
         await read(reader, lists[0])
         gone = weakref.ref(reader)
     del reader

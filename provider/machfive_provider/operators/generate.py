@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from machfive_provider.delivery.destination import Destination
     from machfive_provider.hooks.machfive import MachFiveHook
     from machfive_provider.leads.prepare import PreparedLeads
-    from machfive_provider.operators.purchase import Turn
+    from machfive_provider.operators.purchase import Attempt
     from machfive_provider.purchase.tag import Intent
 
 __all__ = ["MachFiveGenerateBatchOperator", "MachFiveGenerateOperator"]
@@ -125,7 +125,7 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
         """Whether there is a file to write or an XCom to push."""
         return self.export_to is not None or self.do_xcom_push
 
-    def submit(self, context: Context, turn: Turn) -> Any:
+    def submit(self, context: Context, attempt: Attempt) -> Any:
         """Submit the batch, unless an earlier attempt has, and wait for it."""
         from machfive_provider.purchase.options import build_options
 
@@ -139,7 +139,7 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
             prepared,
             options,
             lambda hook, intent, given: hook.generate_batch(intent.campaign_id, intent.leads, given),
-            turn,
+            attempt,
             before_paying=lambda: destination.check(must_be_new=True) if destination else None,
         )
         batch = {
@@ -283,7 +283,7 @@ class MachFiveGenerateOperator(GenerateOperator):
         super().__init__(**kwargs)
         self.lead = lead
 
-    def submit(self, context: Context, turn: Turn) -> Any:
+    def submit(self, context: Context, attempt: Attempt) -> Any:
         """Buy the sequence, unless an earlier attempt has, and return it."""
         from machfive_provider.delivery.count import short_sequence
         from machfive_provider.leads.prepare import single_lead
@@ -292,7 +292,7 @@ class MachFiveGenerateOperator(GenerateOperator):
         self.check_common()
         prepared, options = single_lead(self.lead), build_options(self.named_options(), self.options)
         self.warn_of_unknown_fields("lead", prepared)
-        _, bought = self.buy(context, prepared, options, self._send, turn)
+        _, bought = self.buy(context, prepared, options, self._send, attempt)
         if bought.answer is not None:
             written, left = counted(len(bought.answer.sequence), "email"), bought.answer.credits_remaining
             self.log.info(
@@ -327,11 +327,11 @@ class MachFiveGenerateOperator(GenerateOperator):
                     return {"list_id": lead_list.id, "sequence": lead["sequence"]}
         raise exceptions.IncompleteExportError(f"list {lead_list.id} has completed without the emails of its lead")
 
-    def settling(self) -> float:
+    def shows_within(self) -> float:
         """Return for how many seconds the list of an unanswered ``generate`` may stay invisible: it takes minutes."""
-        from machfive_provider.purchase.decision import SETTLING_BATCH, SETTLING_GENERATE
+        from machfive_provider.purchase.decision import BATCH_SHOWS_WITHIN, GENERATE_SHOWS_WITHIN
 
-        return SETTLING_BATCH if self.deferrable else SETTLING_GENERATE
+        return BATCH_SHOWS_WITHIN if self.deferrable else GENERATE_SHOWS_WITHIN
 
     def _send(self, hook: MachFiveHook, intent: Intent, options: GenerationOptions) -> Any:
         if self.deferrable:

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
     from machfive_provider.leads.prepare import PreparedLeads
     from machfive_provider.purchase.buy import Submission
-    from machfive_provider.purchase.decision import Past, Settle
+    from machfive_provider.purchase.decision import History, WaitForUnanswered
     from machfive_provider.purchase.tag import Intent
 
-__all__ = ["PurchasingOperator", "Turn"]
+__all__ = ["Attempt", "PurchasingOperator"]
 
 # Seconds to hold back after a 429 that names none and is not about room: MachFive asks for restraint.
 _RATE_LIMITED = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Attempt:
     """Where this attempt stands with its purchase; it survives deferrals.
 
     :param asked_at: epoch seconds at which it first asked for room in the workspace
@@ -59,7 +59,7 @@ class PurchasingOperator(ListWaitingOperator):
 
     def execute(self, context: Context) -> Any:
         """Buy what is asked for, unless an earlier attempt has, and see it through."""
-        return self.submit(context, Turn(asked_at=time.time()))
+        return self.submit(context, Attempt(asked_at=time.time()))
 
     def resume_submission(self, context: Context, event: Any = None) -> Any:
         """Come back from the triggerer, where this task waited for room or for a list to turn up, and submit."""
@@ -69,9 +69,9 @@ class PurchasingOperator(ListWaitingOperator):
         # Airflow may resume a task that it lost with what an earlier try waited for: that look proves nothing now.
         same_try = found.get("try_number") == context["ti"].try_number
         absent_since = found.get("absent_since") if same_try else None
-        return self.submit(context, Turn(float(found["asked_at"]), absent_since, granted=bool(found.get("granted"))))
+        return self.submit(context, Attempt(float(found["asked_at"]), absent_since, granted=bool(found.get("granted"))))
 
-    def submit(self, context: Context, turn: Turn) -> Any:
+    def submit(self, context: Context, attempt: Attempt) -> Any:
         """Submit and see it through."""
         raise NotImplementedError
 
@@ -79,11 +79,11 @@ class PurchasingOperator(ListWaitingOperator):
         """Return the campaign's id; asks the API if only its name is given."""
         raise NotImplementedError
 
-    def settling(self) -> float:
+    def shows_within(self) -> float:
         """Return for how many seconds the list of an unanswered submission may stay invisible."""
-        from machfive_provider.purchase.decision import SETTLING_BATCH
+        from machfive_provider.purchase.decision import BATCH_SHOWS_WITHIN
 
-        return SETTLING_BATCH
+        return BATCH_SHOWS_WITHIN
 
     def buy(
         self,
@@ -91,7 +91,7 @@ class PurchasingOperator(ListWaitingOperator):
         prepared: PreparedLeads,
         options: GenerationOptions,
         send: Callable[[MachFiveHook, Intent, GenerationOptions], AcceptedBatch | GeneratedSequence],
-        turn: Turn,
+        attempt: Attempt,
         before_paying: Callable[[], None] = lambda: None,
     ) -> tuple[Intent, Submission]:
         """Buy or adopt, waiting for room in the workspace where it is full.
@@ -100,18 +100,18 @@ class PurchasingOperator(ListWaitingOperator):
         :param before_paying: last checks that only matter if credits are spent
         """
         from machfive_provider.purchase import buy
-        from machfive_provider.purchase.decision import Policy, Settle
-        from machfive_provider.purchase.record import TaskMemory
+        from machfive_provider.purchase.decision import Policy, WaitForUnanswered
+        from machfive_provider.purchase.record import RecordStore
 
         policy = Policy(self.on_existing_list, self.max_resubmissions)
         with self.hook() as hook:
             intent = self.intent_of(context, self.campaign(hook), hook.settings.namespace, prepared, options)
             MachFiveCampaignLink.store(context, hook.settings.client.base_url, intent.campaign_id)
-            memory = TaskMemory.of(context, intent.base, self.log)
+            records = RecordStore.of(context, intent.base, self.log)
 
             def check_and_queue() -> None:
                 before_paying()
-                self._queue_first(hook, turn)
+                self._queue_first(hook, attempt)
 
             while True:
                 try:
@@ -119,8 +119,8 @@ class PurchasingOperator(ListWaitingOperator):
                         hook,
                         lambda given: send(hook, intent, given),
                         intent,
-                        self._past(context, turn),
-                        memory,
+                        self._history(context, attempt),
+                        records,
                         policy,
                         self.log,
                         time.time,
@@ -128,13 +128,13 @@ class PurchasingOperator(ListWaitingOperator):
                     )
                 except exceptions.RateLimitedError as error:
                     # Nothing was accepted: this is waiting, and waiting uses up none of the task's retries.
-                    self._wait_for_room(context, hook, turn, error)
-                    turn = replace(turn, granted=True)
+                    self._wait_for_capacity(context, hook, attempt, error)
+                    attempt = replace(attempt, granted=True)
                     continue
-                if not isinstance(outcome, Settle):
+                if not isinstance(outcome, WaitForUnanswered):
                     return intent, outcome
-                self._look_on(context, intent, turn, outcome)
-                turn = replace(turn, absent_since=outcome.absent_since)
+                self._look_on(context, intent, attempt, outcome)
+                attempt = replace(attempt, absent_since=outcome.absent_since)
 
     def intent_of(
         self,
@@ -162,24 +162,24 @@ class PurchasingOperator(ListWaitingOperator):
         # Constant within one round of automatic retries, another after each clear.
         return int(context["ti"].max_tries - (self.retries or 0))
 
-    def _past(self, context: Context, turn: Turn) -> Past:
-        from machfive_provider.purchase.decision import Past
+    def _history(self, context: Context, attempt: Attempt) -> History:
+        from machfive_provider.purchase.decision import History
 
         ti = context["ti"]
-        return Past(
+        return History(
             try_number=ti.try_number,
             round=self._round(context),
             # A clear resets it, which is what tells this round's lists from an earlier one's.
             round_began=getattr(context["dag_run"], "start_date", None),
             mapped=ti.map_index is not None and ti.map_index >= 0,
-            settling=self.settling(),
-            absent_since=turn.absent_since,
+            shows_within=self.shows_within(),
+            absent_since=attempt.absent_since,
         )
 
-    def _queue_first(self, hook: MachFiveHook, turn: Turn) -> None:
+    def _queue_first(self, hook: MachFiveHook, attempt: Attempt) -> None:
         """Where the connection tells the workspace's limit, queue for a place without being refused first."""
         limit = hook.settings.max_concurrent_batches
-        if limit is None or turn.granted:
+        if limit is None or attempt.granted:
             return
         from machfive_provider.waiting.capacity import running_batches
 
@@ -190,16 +190,16 @@ class PurchasingOperator(ListWaitingOperator):
                 f"max_concurrent_batches is {limit}"
             )
 
-    def _wait_for_room(
-        self, context: Context, hook: MachFiveHook, turn: Turn, error: exceptions.RateLimitedError
+    def _wait_for_capacity(
+        self, context: Context, hook: MachFiveHook, attempt: Attempt, error: exceptions.RateLimitedError
     ) -> None:
         """Return when the task may ask again, or leave for the triggerer."""
-        from machfive_provider.waiting.capacity import no_room, wait_on_worker
+        from machfive_provider.waiting.capacity import no_capacity, wait_on_worker
 
         now = time.time()
-        deadline = turn.asked_at + seconds("capacity_timeout", self.capacity_timeout)
+        deadline = attempt.asked_at + seconds("capacity_timeout", self.capacity_timeout)
         if now >= deadline:
-            raise no_room(now - turn.asked_at)
+            raise no_capacity(now - attempt.asked_at)
         where = "in the triggerer, this worker is free" if self.deferrable else "on this worker"
         self.log.info("%s Waiting %s, for %s at the most (capacity_timeout).", error, where, duration(deadline - now))
         is_full = isinstance(error, exceptions.WorkspaceLimitError)
@@ -207,10 +207,10 @@ class PurchasingOperator(ListWaitingOperator):
         limit = self._running_now(hook) if is_full and error.status_code else None
         pause = error.retry_after if error.retry_after is not None else 0.0 if is_full else _RATE_LIMITED
         if self.deferrable:
-            self._defer_for_room(context, turn, deadline, limit, now + pause)
+            self._defer_for_capacity(context, attempt, deadline, limit, now + pause)
         wait_on_worker(
             hook,
-            asked_at=turn.asked_at,
+            asked_at=attempt.asked_at,
             deadline=deadline,
             interval=self._interval(),
             limit=limit,
@@ -220,21 +220,21 @@ class PurchasingOperator(ListWaitingOperator):
             now=time.time,
         )
 
-    def _defer_for_room(
-        self, context: Context, turn: Turn, deadline: float, limit: int | None, not_before: float
+    def _defer_for_capacity(
+        self, context: Context, attempt: Attempt, deadline: float, limit: int | None, not_before: float
     ) -> NoReturn:
         from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
 
         self.defer(
             trigger=MachFiveCapacityTrigger(
                 self.machfive_conn_id,
-                turn.asked_at,
+                attempt.asked_at,
                 deadline,
                 self._interval(),
                 limit=limit,
                 not_before=not_before,
                 try_number=context["ti"].try_number,
-                absent_since=turn.absent_since,
+                absent_since=attempt.absent_since,
             ),
             method_name="resume_submission",
             timeout=timedelta(seconds=max(0.0, deadline - time.time()) + DEFERRAL_MARGIN),
@@ -250,28 +250,28 @@ class PurchasingOperator(ListWaitingOperator):
             self.log.info("The running batches could not be counted. %s", error)
             return None
 
-    def _look_on(self, context: Context, intent: Intent, turn: Turn, settle: Settle) -> None:
+    def _look_on(self, context: Context, intent: Intent, attempt: Attempt, unanswered: WaitForUnanswered) -> None:
         """Let time pass before the next look for the list of an earlier attempt, on the worker or in the triggerer."""
         from machfive_provider.waiting.decision import jittered
 
-        pause = min(self._interval(), max(0.0, settle.until - time.time()))
+        pause = min(self._interval(), max(0.0, unanswered.until - time.time()))
         if not self.deferrable:
             time.sleep(jittered(pause))
             return
-        from machfive_provider.triggers.unanswered_purchase import MachFiveSettlingTrigger
+        from machfive_provider.triggers.unanswered_purchase import MachFiveUnansweredPurchaseTrigger
 
         self.defer(
-            trigger=MachFiveSettlingTrigger(
+            trigger=MachFiveUnansweredPurchaseTrigger(
                 self.machfive_conn_id,
                 campaign_id=intent.campaign_id,
-                tag=intent.tag(settle.generation),
+                tag=intent.tag(unanswered.generation),
                 since=intent.since.timestamp() if intent.since else 0.0,
-                until=settle.until,
+                until=unanswered.until,
                 poll_interval=self._interval(),
-                asked_at=turn.asked_at,
+                asked_at=attempt.asked_at,
                 try_number=context["ti"].try_number,
-                absent_since=settle.absent_since,
+                absent_since=unanswered.absent_since,
             ),
             method_name="resume_submission",
-            timeout=timedelta(seconds=max(0.0, settle.until - time.time()) + DEFERRAL_MARGIN),
+            timeout=timedelta(seconds=max(0.0, unanswered.until - time.time()) + DEFERRAL_MARGIN),
         )

@@ -126,26 +126,26 @@ class ListWaitingOperator(BaseOperator):
 
     def _wait(self, watch: Watch, seen: LeadList | None = None, pause: float = 0.0) -> LeadList:
         """Return the list when it has ended, or leave for the triggerer; ``pause`` seconds before the first look."""
-        from machfive_provider.waiting.decision import look_at, wait_for_list
+        from machfive_provider.waiting.decision import poll_list, wait_for_list
 
         with self.hook() as hook:
             if not self.deferrable:
                 if pause:
                     time.sleep(pause)
-                return wait_for_list(watch, lambda list_id: look_at(hook, list_id), self.log, time.sleep, time.time)
+                return wait_for_list(watch, lambda list_id: poll_list(hook, list_id), self.log, time.sleep, time.time)
             ended = None if pause else self._ended_already(watch, hook, seen)
         return ended or self._defer(watch)
 
     def _ended_already(self, watch: Watch, hook: MachFiveHook, seen: LeadList | None) -> LeadList | None:
         """Take one look before deferring: there may be nothing to wait for, or no hope."""
-        from machfive_provider.waiting.decision import Done, GiveUp, Progress, Wait, decide, look_at
+        from machfive_provider.waiting.decision import Done, GiveUp, Progress, Wait, decide_poll, poll_list
 
         look: LeadList | exceptions.MachFiveError
         try:
-            look = seen or look_at(hook, watch.list_id)
+            look = seen or poll_list(hook, watch.list_id)
         except exceptions.MachFiveError as error:
             look = error
-        match decide(watch, Progress(), look, time.time()):
+        match decide_poll(watch, Progress(), look, time.time()):
             case Done(lead_list):
                 return lead_list
             case GiveUp(reason):

@@ -13,11 +13,21 @@ from typing import Any, Protocol
 from machfive_provider import exceptions
 from machfive_provider.api.models import AcceptedBatch, GeneratedSequence, GenerationOptions, Lead, LeadList
 from machfive_provider.formatting import counted, duration
-from machfive_provider.purchase.decision import Adopt, Buy, Past, Policy, Settle, Sighting, age, alive, decide
-from machfive_provider.purchase.record import SUBMITTED, Record, TaskMemory
+from machfive_provider.purchase.decision import (
+    Adopt,
+    Buy,
+    History,
+    Policy,
+    SearchResult,
+    WaitForUnanswered,
+    age,
+    alive,
+    decide_purchase,
+)
+from machfive_provider.purchase.record import SUBMITTED, Record, RecordStore
 from machfive_provider.purchase.tag import Intent
 
-__all__ = ["Submission", "buy", "credits_needed", "decide"]
+__all__ = ["Submission", "buy", "credits_needed", "decide_purchase"]
 
 
 class Reader(Protocol):
@@ -67,13 +77,13 @@ def buy(
     reader: Reader,
     send: Callable[[GenerationOptions], AcceptedBatch | GeneratedSequence],
     intent: Intent,
-    past: Past,
-    memory: TaskMemory,
+    history: History,
+    records: RecordStore,
     policy: Policy,
     log: Any,
     now: Callable[[], float],
     before_paying: Callable[[], None] = lambda: None,
-) -> Submission | Settle:
+) -> Submission | WaitForUnanswered:
     """Look for the batch, and buy it only if it is not there.
 
     :param send: makes the paid call with the options given, once
@@ -81,10 +91,10 @@ def buy(
     :param before_paying: last checks that only matter if credits are spent
     :return: what was bought or adopted; or that it is too early to tell, and until when to look on
     :raises AmbiguousSubmissionError: if nobody can tell whether the purchase was accepted
-    :raises MachFiveError: as the look-up, :func:`decide` and the call do
+    :raises MachFiveError: as the look-up, :func:`decide_purchase` and the call do
     """
-    record = memory.recall()
-    decision = decide(intent, _look(reader, intent, record), past, memory, policy, now())
+    record = records.read()
+    decision = decide_purchase(intent, _look(reader, intent, record), history, records, policy, now())
     match decision:
         case Adopt():
             log.info(
@@ -93,17 +103,17 @@ def buy(
                 decision.lead_list.processing_status,
             )
             return _adopted(intent, decision, log, submitted_at=record.time if record else None)
-        case Settle():
-            if past.absent_since is None:
+        case WaitForUnanswered():
+            if history.absent_since is None:
                 log.warning(
                     "An earlier try may have submitted this batch without learning the answer, and its list %s is not "
                     "to be seen. Looking for it for %s before buying; nothing is spent meanwhile.",
                     intent.tag(decision.generation),
-                    duration(past.settling),
+                    duration(history.shows_within),
                 )
             return decision
     before_paying()
-    return _pay(reader, send, intent, decision, past, memory, log, now)
+    return _pay(reader, send, intent, decision, history, records, log, now)
 
 
 def _pay(
@@ -111,30 +121,30 @@ def _pay(
     send: Callable[[GenerationOptions], AcceptedBatch | GeneratedSequence],
     intent: Intent,
     decision: Buy,
-    past: Past,
-    memory: TaskMemory,
+    history: History,
+    records: RecordStore,
     log: Any,
     now: Callable[[], float],
 ) -> Submission:
     generation = decision.generation
     tag, name = intent.tag(generation), intent.list_name(generation)
-    _announce(intent, decision, past, name, log)
-    memory.note_intent(tag, generation)
+    _announce(intent, decision, history, name, log)
+    records.write_intent(tag, generation)
     try:
         answer = send({**intent.options, "list_name": name})
     except exceptions.MachFiveError as error:
         if not _is_ambiguous(error):
-            memory.note_refused()
+            records.restore()
             raise
         found = _find_after_ambiguity(reader, intent, generation, error, log)
-        memory.note_submitted(tag, generation, found.lead_list.id)
+        records.write_submitted(tag, generation, found.lead_list.id)
         log.info(
             "The submission did arrive: list %s (%s). It is paid for once.",
             found.lead_list.id,
             found.lead_list.processing_status,
         )
         return _adopted(intent, found, log, bought=True)
-    memory.note_submitted(tag, generation, answer.list_id)
+    records.write_submitted(tag, generation, answer.list_id)
     log.info("Accepted as list %s.", answer.list_id)
     sequence = answer if isinstance(answer, GeneratedSequence) else None
     seen = _read_back(reader, intent, generation, answer.list_id, log)
@@ -152,7 +162,7 @@ def _pay(
     )
 
 
-def _announce(intent: Intent, decision: Buy, past: Past, name: str, log: Any) -> None:
+def _announce(intent: Intent, decision: Buy, history: History, name: str, log: Any) -> None:
     if decision.generation > 1:
         log.warning(
             "The list bought before has failed on MachFive's side: buying the batch again, as generation %d.",
@@ -162,7 +172,7 @@ def _announce(intent: Intent, decision: Buy, past: Past, name: str, log: Any) ->
         log.warning(
             "An earlier try may have submitted this batch, but no list has turned up for %s: buying it now. Should one "
             "turn up later, the batch is paid for twice: look for two lists with the tag %s in the MachFive app.",
-            duration(past.settling),
+            duration(history.shows_within),
             intent.tag(decision.generation),
         )
     log.info(
@@ -174,7 +184,7 @@ def _announce(intent: Intent, decision: Buy, past: Past, name: str, log: Any) ->
     )
 
 
-def _look(reader: Reader, intent: Intent, record: Record | None = None) -> Sighting:
+def _look(reader: Reader, intent: Intent, record: Record | None = None) -> SearchResult:
     """Read the campaign's lists, newest first, back to where ours cannot be any more."""
     ours: list[tuple[int, LeadList]] = []
     others, cut = [], []
@@ -190,7 +200,7 @@ def _look(reader: Reader, intent: Intent, record: Record | None = None) -> Sight
             cut.append(each)
     if record and record.phase == SUBMITTED and record.list_id not in {each.id for _, each in ours}:
         ours.append((record.generation, _recorded(reader, intent, record)))
-    return Sighting(tuple(ours), tuple(others), tuple(cut))
+    return SearchResult(tuple(ours), tuple(others), tuple(cut))
 
 
 def _recorded(reader: Reader, intent: Intent, record: Record) -> LeadList:

@@ -1,6 +1,6 @@
 """Whether to use what is there, to pay, or to look on: the pure half of buying exactly once.
 
-``tests/purchase`` tries :func:`decide` in every small world.
+``tests/purchase`` tries :func:`decide_purchase` in every small world.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import pendulum
 from machfive_provider import exceptions
 from machfive_provider.api.models import LeadList
 from machfive_provider.formatting import counted
-from machfive_provider.purchase.record import INTENT, TaskMemory
+from machfive_provider.purchase.record import INTENT, RecordStore
 from machfive_provider.purchase.tag import Intent
 
 __all__ = [
+    "BATCH_SHOWS_WITHIN",
     "EXISTING_POLICIES",
-    "SETTLING_BATCH",
-    "SETTLING_GENERATE",
+    "GENERATE_SHOWS_WITHIN",
     "Adopt",
     "Buy",
-    "Past",
+    "History",
     "Policy",
-    "Settle",
-    "Sighting",
+    "SearchResult",
+    "WaitForUnanswered",
     "age",
     "alive",
-    "decide",
+    "decide_purchase",
 ]
 
 EXISTING_POLICIES = ("adopt", "resubmit", "fail")
 # Seconds for which the list of an unanswered POST may stay invisible; generate answers after up to ten minutes.
-SETTLING_BATCH, SETTLING_GENERATE = 120.0, 720.0
+BATCH_SHOWS_WITHIN, GENERATE_SHOWS_WITHIN = 120.0, 720.0
 _CLOCKS_DIFFER = timedelta(minutes=1)
 
 
@@ -48,14 +48,14 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class History:
     """What an attempt knows of those before it.
 
     :param try_number: of the task instance, from 1
     :param round: ``max_tries - retries``: constant through automatic retries, another after each clear
     :param round_began: lists created before it are of an earlier round; None if that is not known
     :param mapped: whether other shards of the task buy other leads under the same ``who``
-    :param settling: seconds for which the list of an unanswered POST may stay invisible
+    :param shows_within: seconds for which the list of an unanswered POST may stay invisible
     :param absent_since: epoch seconds of this attempt's first complete look without a list; None before it
     """
 
@@ -63,7 +63,7 @@ class Past:
     round: int = 0
     round_began: datetime | None = None
     mapped: bool = False
-    settling: float = SETTLING_BATCH
+    shows_within: float = BATCH_SHOWS_WITHIN
     absent_since: float | None = None
 
     @property
@@ -73,7 +73,7 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class SearchResult:
     """What one complete look at the campaign's lists showed.
 
     :param ours: the lists of this very purchase, with their generations
@@ -107,7 +107,7 @@ class Buy:
 
 
 @dataclass(frozen=True, slots=True)
-class Settle:
+class WaitForUnanswered:
     """An earlier POST may have been accepted: look on until the settling time has passed.
 
     :param absent_since: epoch seconds of the first complete look without the list
@@ -119,9 +119,9 @@ class Settle:
     until: float
 
 
-def decide(
-    intent: Intent, seen: Sighting, past: Past, memory: TaskMemory, policy: Policy, now: float
-) -> Adopt | Buy | Settle:
+def decide_purchase(
+    intent: Intent, seen: SearchResult, history: History, records: RecordStore, policy: Policy, now: float
+) -> Adopt | Buy | WaitForUnanswered:
     """Decide between using what is there, paying, and looking on.
 
     Completed beats still running beats failed; of equals the oldest wins, so that all attempts agree.
@@ -141,14 +141,14 @@ def decide(
             )
         return Adopt(chosen, generation, tuple(each.id for _, each in usable[1:]))
     generation = _next_generation(seen.ours, policy)
-    _refuse_changed_purchase(intent, seen.others, past)
-    if not _may_have_been_sent(intent, generation, past, memory):
+    _refuse_changed_purchase(intent, seen.others, history)
+    if not _may_have_been_sent(intent, generation, history, records):
         return Buy(generation)
     if seen.cut:
         raise _unrecognisable(intent.tag(generation), seen.cut)
-    since = now if past.absent_since is None else past.absent_since
-    if now - since < past.settling:
-        return Settle(generation, since, since + past.settling)
+    since = now if history.absent_since is None else history.absent_since
+    if now - since < history.shows_within:
+        return WaitForUnanswered(generation, since, since + history.shows_within)
     return Buy(generation, in_doubt=True)
 
 
@@ -168,11 +168,11 @@ def _next_generation(failed: Sequence[tuple[int, LeadList]], policy: Policy) -> 
     return last + 1
 
 
-def _refuse_changed_purchase(intent: Intent, others: Iterable[LeadList], past: Past) -> None:
-    if past.mapped or past.opens_round:
+def _refuse_changed_purchase(intent: Intent, others: Iterable[LeadList], history: History) -> None:
+    if history.mapped or history.opens_round:
         return
     # With "resubmit" the tag itself tells the rounds apart; otherwise the run's start does, which a clear resets.
-    began = None if intent.origin.round is not None else past.round_began
+    began = None if intent.origin.round is not None else history.round_began
     for each in others:
         of_this_round = not began or not each.created_at or each.created_at >= began - _CLOCKS_DIFFER
         if of_this_round and not each.is_failed:
@@ -184,14 +184,14 @@ def _refuse_changed_purchase(intent: Intent, others: Iterable[LeadList], past: P
             )
 
 
-def _may_have_been_sent(intent: Intent, generation: int, past: Past, memory: TaskMemory) -> bool:
+def _may_have_been_sent(intent: Intent, generation: int, history: History, records: RecordStore) -> bool:
     """Whether an earlier POST for this generation may have been accepted without its list being visible."""
-    if past.try_number <= 1 or (intent.origin.round is not None and past.opens_round):
+    if history.try_number <= 1 or (intent.origin.round is not None and history.opens_round):
         return False
     # Airflow keeps the store by map index, and shards may come in another order: what is not in mine may be in yours.
-    if past.mapped or not memory.works:
+    if history.mapped or not records.readable:
         return True
-    return memory.record is not None and memory.record.phase == INTENT and memory.record.generation >= generation
+    return records.record is not None and records.record.phase == INTENT and records.record.generation >= generation
 
 
 def _unrecognisable(tag: str, cut: Iterable[LeadList]) -> exceptions.AmbiguousSubmissionError:

@@ -15,7 +15,7 @@ from machfive_provider import exceptions
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-__all__ = ["INTENT", "SUBMITTED", "Record", "TaskMemory"]
+__all__ = ["INTENT", "SUBMITTED", "Record", "RecordStore"]
 
 INTENT, SUBMITTED = "intent", "submitted"
 
@@ -46,7 +46,7 @@ class Record:
         return record if isinstance(record.generation, int) and record.phase in (INTENT, SUBMITTED) else None
 
 
-class TaskMemory:
+class RecordStore:
     """The record of one purchase.
 
     :param store: ``context["task_state_store"]``, None where Airflow has none
@@ -58,26 +58,26 @@ class TaskMemory:
         self._key = f"machfive_{base}"
         self._log = log
         self.record: Record | None = None
-        self.works = store is not None
+        self.readable = store is not None
 
     @classmethod
-    def of(cls, context: Context, base: str, log: Any) -> TaskMemory:
-        """Return the memory of the task that runs in this context."""
+    def of(cls, context: Context, base: str, log: Any) -> RecordStore:
+        """Return the records of the task that runs in this context."""
         return cls(context.get("task_state_store"), base, log)
 
-    def recall(self) -> Record | None:
+    def read(self) -> Record | None:
         """Read what the last attempt left; ``works`` tells whether "nothing" can be believed."""
         if self._store is None:
             return None
         try:
             self.record = Record.from_json(self._store.get(self._key))
-            self.works = True
+            self.readable = True
         except Exception as error:  # noqa: BLE001 - whatever it is, doing without costs only time
             self._log.info("Airflow's task state store could not be read (%s); doing without.", type(error).__name__)
-            self.record, self.works = None, False
+            self.record, self.readable = None, False
         return self.record
 
-    def note_intent(self, tag: str, generation: int) -> None:
+    def write_intent(self, tag: str, generation: int) -> None:
         """Write that a POST is about to be sent.
 
         :raises MachFiveTransientError: if that fails: a store that is empty must mean that nothing was sent
@@ -91,11 +91,11 @@ class TaskMemory:
                 f"Airflow's task state store could not be written ({type(error).__name__}). Nothing was sent"
             ) from error
 
-    def note_submitted(self, tag: str, generation: int, list_id: str) -> None:
+    def write_submitted(self, tag: str, generation: int, list_id: str) -> None:
         """Write that the POST was answered, and with which list."""
         self._try(lambda: self._write(Record(tag, generation, SUBMITTED, list_id, time.time())))
 
-    def note_refused(self) -> None:
+    def restore(self) -> None:
         """Go back to what was recalled: the POST surely bought nothing."""
         before = self.record
         self._try(lambda: self._write(before) if before else self._store.delete(self._key))

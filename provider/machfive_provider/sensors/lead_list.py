@@ -161,17 +161,17 @@ class MachFiveListSensor(BaseSensorOperator):
 
     def _look_at_all(self, started_at: float, deadline: float) -> bool:
         from machfive_provider.hooks.machfive import MachFiveHook
-        from machfive_provider.waiting.decision import Done, GiveUp, Progress, Wait, Watch, decide, look_at
+        from machfive_provider.waiting.decision import Done, GiveUp, Progress, Wait, Watch, decide_poll, poll_list
 
         with MachFiveHook(self.machfive_conn_id) as hook:
             for list_id in self._waiting():
                 watch = Watch(list_id, self._interval(), started_at, deadline)
                 look: LeadList | exceptions.MachFiveError
                 try:
-                    look = look_at(hook, list_id)
+                    look = poll_list(hook, list_id)
                 except exceptions.MachFiveError as error:
                     look = error
-                match decide(watch, self._progress.get(list_id, Progress()), look, time.time()):
+                match decide_poll(watch, self._progress.get(list_id, Progress()), look, time.time()):
                     case Done(lead_list):
                         _check(lead_list)
                         self._completed.add(list_id)

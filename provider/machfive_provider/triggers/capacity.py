@@ -9,7 +9,7 @@ from airflow.triggers.base import TriggerEvent
 from machfive_provider import exceptions
 from machfive_provider.triggers import events
 from machfive_provider.triggers.base import PlainTrigger
-from machfive_provider.waiting.capacity_watcher import wait_for_room
+from machfive_provider.waiting.capacity_watcher import wait_for_capacity
 
 __all__ = ["MachFiveCapacityTrigger"]
 
@@ -51,7 +51,7 @@ class MachFiveCapacityTrigger(PlainTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: that the task may submit, or the error that it is to raise."""
         try:
-            await wait_for_room(
+            await wait_for_capacity(
                 self.machfive_conn_id,
                 asked_at=self.asked_at,
                 deadline=self.deadline,

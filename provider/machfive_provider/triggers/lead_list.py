@@ -13,7 +13,7 @@ from machfive_provider.api.models import LeadList
 from machfive_provider.formatting import duration
 from machfive_provider.triggers import events
 from machfive_provider.triggers.base import PlainTrigger
-from machfive_provider.waiting.decision import Done, GiveUp, Progress, Wait, Watch, decide, next_news
+from machfive_provider.waiting.decision import Done, GiveUp, Progress, Wait, Watch, decide_poll, next_news
 from machfive_provider.waiting.poller import SharedPoller, shared_poller
 
 __all__ = ["MachFiveListTrigger"]
@@ -107,7 +107,7 @@ class MachFiveListTrigger(PlainTrigger):
                 quiet_until=quiet_until,
                 since=since,
             )
-            match decide(watch, progress, seen, time.time()):
+            match decide_poll(watch, progress, seen, time.time()):
                 case Done(lead_list):
                     waited = duration(time.time() - self.started_at)
                     self.log.info("List %s has %s after %s.", list_id, lead_list.processing_status, waited)

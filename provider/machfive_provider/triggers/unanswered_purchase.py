@@ -13,12 +13,12 @@ from machfive_provider.api import protocol
 from machfive_provider.triggers import events
 from machfive_provider.triggers.base import PlainTrigger
 from machfive_provider.waiting.decision import jittered
-from machfive_provider.waiting.shared_client import SharedReader, shared_reader
+from machfive_provider.waiting.shared_client import SharedClient, shared_client
 
-__all__ = ["MachFiveSettlingTrigger"]
+__all__ = ["MachFiveUnansweredPurchaseTrigger"]
 
 
-class MachFiveSettlingTrigger(PlainTrigger):
+class MachFiveUnansweredPurchaseTrigger(PlainTrigger):
     """Waits until a list with a tag turns up or the settling time has passed; sends GETs only.
 
     Either way the task looks once more itself: what it does then is decided in one place.
@@ -60,7 +60,7 @@ class MachFiveSettlingTrigger(PlainTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: time to look again and decide, or the error that the task is to raise."""
         try:
-            async with shared_reader(self.machfive_conn_id) as reader:
+            async with shared_client(self.machfive_conn_id) as reader:
                 await self._look_on(reader)
         except exceptions.MachFiveError as error:
             event = TriggerEvent(events.failed(error))  # type: ignore[no-untyped-call]
@@ -77,7 +77,7 @@ class MachFiveSettlingTrigger(PlainTrigger):
             self.tag,
         )
 
-    async def _look_on(self, reader: SharedReader) -> None:
+    async def _look_on(self, reader: SharedClient) -> None:
         while (left := self.until - time.time()) > 0:
             await asyncio.sleep(min(jittered(self.poll_interval), left))
             try:
@@ -87,7 +87,7 @@ class MachFiveSettlingTrigger(PlainTrigger):
             except exceptions.MachFiveTransientError as error:
                 self.log.info("The lists could not be looked at, which is tried again. %s", error)
 
-    async def _is_there(self, reader: SharedReader) -> bool:
+    async def _is_there(self, reader: SharedClient) -> bool:
         pages = protocol.ListPages(self.campaign_id)
         while not pages.done:
             for each in pages.take(await reader.send(pages.call())):

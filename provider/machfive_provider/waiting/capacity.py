@@ -20,7 +20,15 @@ from machfive_provider.waiting.decision import jittered
 if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
 
-__all__ = ["Journal", "Room", "Standing", "Waiter", "no_room", "running_batches", "wait_on_worker"]
+__all__ = [
+    "CapacityQueue",
+    "ProgressLog",
+    "QueuePosition",
+    "Waiter",
+    "no_capacity",
+    "running_batches",
+    "wait_on_worker",
+]
 
 RESERVED_FOR = 60.0  # seconds in which a woken task has to find a worker and submit
 REMEMBERED_FOR = 600.0  # seconds after which a learned limit is found out anew: it may have been raised
@@ -40,7 +48,7 @@ class Waiter:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class QueuePosition:
     """What a waiter sees: its place among how many, the batches that run, and the limit if it is known."""
 
     position: int
@@ -56,7 +64,7 @@ class _Reservation:
     used: bool = False
 
 
-class Room:
+class CapacityQueue:
     """The queue for the places of one workspace. It outlives its waiters: reservations and the limit stay.
 
     All times are epoch seconds. The limit is the workspace's and nowhere told: it is learned from refusals
@@ -141,11 +149,11 @@ class Room:
         self._reservations += [_Reservation(each.asked_at, now) for each in woken]
         return woken
 
-    def standings(self, now: float) -> Iterator[tuple[Waiter, Standing]]:
+    def standings(self, now: float) -> Iterator[tuple[Waiter, QueuePosition]]:
         """Yield everybody who waits, in order, with what the last look means for them."""
         limit, waiting = self.limit(now), len(self._queue)
         for position, waiter in enumerate(self._queue, 1):
-            yield waiter, Standing(position, waiting, self._running, limit)
+            yield waiter, QueuePosition(position, waiting, self._running, limit)
 
     def _free(self, running: int, now: float) -> int:
         if self.paused_for(now) > 0:
@@ -185,7 +193,7 @@ class Room:
             del self._known[each]
 
 
-class Journal:
+class ProgressLog:
     """What a task's log is told about its wait: changes, and else ever more rarely that it goes on.
 
     :param asked_at: epoch seconds at which the task first asked
@@ -194,12 +202,12 @@ class Journal:
 
     def __init__(self, asked_at: float, deadline: float) -> None:
         self._asked_at, self._deadline = asked_at, deadline
-        self._told: Standing | None = None
+        self._told: QueuePosition | None = None
         self._told_at = 0.0
         self._again_after = _FIRST_REPORT
         self._failures = 0
 
-    def line(self, seen: Standing | exceptions.MachFiveError, now: float) -> str | None:
+    def line(self, seen: QueuePosition | exceptions.MachFiveError, now: float) -> str | None:
         """Return the line that a look is worth, None for none.
 
         :param seen: where the task stands, or why the workspace could not be looked at
@@ -218,7 +226,7 @@ class Journal:
         self._told, self._told_at = seen, now
         return self._text(seen, now)
 
-    def _text(self, seen: Standing, now: float) -> str:
+    def _text(self, seen: QueuePosition, now: float) -> str:
         place = "next in line" if seen.position == 1 else f"number {seen.position} of {seen.waiting} in line here"
         batches = "1 batch runs" if seen.running == 1 else f"{seen.running} batches run"
         limit = "its limit is not known" if seen.limit is None else f"its limit is taken to be {seen.limit}"
@@ -228,7 +236,7 @@ class Journal:
         )
 
 
-def no_room(waited: float, trouble: exceptions.MachFiveError | None = None) -> exceptions.CapacityTimeoutError:
+def no_capacity(waited: float, trouble: exceptions.MachFiveError | None = None) -> exceptions.CapacityTimeoutError:
     """Return the error for a workspace that stayed full.
 
     :param waited: seconds since the task first asked
@@ -261,11 +269,11 @@ def wait_on_worker(
 ) -> None:
     """Wait on this worker until the task may submit; all times in seconds, points in time since the epoch.
 
-    :param limit, not_before: as for :meth:`Room.join`
+    :param limit, not_before: as for :meth:`CapacityQueue.join`
     :raises CapacityTimeoutError: at the deadline
     :raises MachFivePermanentError: if the workspace may not be looked at
     """
-    room, journal = Room(hook.settings.max_concurrent_batches), Journal(asked_at, deadline)
+    room, journal = CapacityQueue(hook.settings.max_concurrent_batches), ProgressLog(asked_at, deadline)
     room.join(asked_at, now(), limit, not_before)
     # Who was refused a moment ago, or has nothing to judge by, must not ask again in the same breath.
     pause = 0.0 if limit is None and room.hint else jittered(interval)
@@ -284,7 +292,7 @@ def wait_on_worker(
         if line := journal.line(seen, now()):
             log.info("%s", line)
         pause = max(jittered(interval), (trouble and trouble.retry_after) or 0.0)
-    raise no_room(now() - asked_at, trouble)
+    raise no_capacity(now() - asked_at, trouble)
 
 
 def _running_now(hook: MachFiveHook) -> frozenset[str]:

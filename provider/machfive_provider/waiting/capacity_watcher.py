@@ -12,12 +12,12 @@ from weakref import WeakKeyDictionary
 from machfive_provider import exceptions
 from machfive_provider.api import protocol
 from machfive_provider.api.models import RUNNING
-from machfive_provider.waiting.capacity import Journal, Room, Standing, Waiter, no_room
+from machfive_provider.waiting.capacity import CapacityQueue, ProgressLog, QueuePosition, Waiter, no_capacity
 from machfive_provider.waiting.decision import jittered
 from machfive_provider.waiting.per_loop import PerLoop
-from machfive_provider.waiting.shared_client import SharedReader, shared_reader
+from machfive_provider.waiting.shared_client import SharedClient, shared_client
 
-__all__ = ["wait_for_room"]
+__all__ = ["wait_for_capacity"]
 
 _FIRST_LOOK = 60.0  # seconds granted to a first look, even past the deadline
 
@@ -33,7 +33,7 @@ class _Waiting:
 
     interval: float
     news: asyncio.Event = field(default_factory=asyncio.Event)
-    seen: Standing | exceptions.MachFiveError | None = None
+    seen: QueuePosition | exceptions.MachFiveError | None = None
     woken: bool = False
     fatal: Exception | None = None
 
@@ -45,7 +45,7 @@ class _Keeper:
     :param reader: carries the reads; it must not be closed before the keeper
     """
 
-    def __init__(self, room: Room, reader: SharedReader) -> None:
+    def __init__(self, room: CapacityQueue, reader: SharedClient) -> None:
         self._room, self._reader = room, reader
         self._waiting: dict[Waiter, _Waiting] = {}
         self._changed = asyncio.Event()
@@ -58,10 +58,10 @@ class _Keeper:
         self._runner = self._loop.create_task(self._run(), context=contextvars.Context())
 
     async def wait(self, waiter: Waiter, interval: float, deadline: float, log: Any) -> None:
-        """Return when the waiter may submit; logs where it stands, from its own task. Raises as `wait_for_room`."""
+        """Return when the waiter may submit; logs where it stands, from its own task. Raises as `wait_for_capacity`."""
         waiting = self._waiting[waiter] = _Waiting(interval)
         self._changed.set()
-        journal = Journal(waiter.asked_at, deadline)
+        journal = ProgressLog(waiter.asked_at, deadline)
         try:
             while not waiting.woken:
                 if waiting.fatal is not None:
@@ -71,7 +71,7 @@ class _Keeper:
                 left = deadline - time.time() + (_FIRST_LOOK if waiting.seen is None else 0.0)
                 if left <= 0:
                     trouble = waiting.seen if isinstance(waiting.seen, exceptions.MachFiveError) else None
-                    raise no_room(time.time() - waiter.asked_at, trouble)
+                    raise no_capacity(time.time() - waiter.asked_at, trouble)
                 await _set_within(waiting.news, left)
         finally:
             del self._waiting[waiter]
@@ -147,11 +147,11 @@ async def _set_within(event: asyncio.Event, seconds: float) -> None:
 
 # By running loop, as the readers are. A room stays when its last waiter has gone, for what is reserved and learned;
 # it refers to nothing that would keep the loop alive.
-_rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Room]] = WeakKeyDictionary()
+_rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, CapacityQueue]] = WeakKeyDictionary()
 _keepers: PerLoop[_Keeper] = PerLoop()
 
 
-async def wait_for_room(
+async def wait_for_capacity(
     conn_id: str,
     *,
     asked_at: float,
@@ -166,15 +166,15 @@ async def wait_for_room(
     :param asked_at: epoch seconds at which the task first asked
     :param deadline: epoch seconds at which it gives up, after one look at least
     :param interval: seconds between looks
-    :param limit, not_before: as for :meth:`Room.join`
+    :param limit, not_before: as for :meth:`CapacityQueue.join`
     :raises CapacityTimeoutError: at the deadline
     :raises MachFivePermanentError: if the workspace may not be looked at
     """
-    room = _rooms.setdefault(asyncio.get_running_loop(), {}).setdefault(conn_id, Room())
+    room = _rooms.setdefault(asyncio.get_running_loop(), {}).setdefault(conn_id, CapacityQueue())
     waiter = room.join(asked_at, time.time(), limit, not_before)
     try:
         async with (
-            shared_reader(conn_id) as reader,
+            shared_client(conn_id) as reader,
             _keepers.use(conn_id, lambda: _Keeper(room, reader)) as keeper,
         ):
             await keeper.wait(waiter, interval, deadline, log)

@@ -26,11 +26,11 @@ __all__ = [
     "Progress",
     "Wait",
     "Watch",
-    "decide",
+    "decide_poll",
     "effective_deadline",
     "jittered",
-    "look_at",
     "next_news",
+    "poll_list",
     "wait_for_list",
 ]
 
@@ -92,7 +92,7 @@ class GiveUp:
     error: exceptions.MachFiveError
 
 
-def decide(
+def decide_poll(
     watch: Watch, progress: Progress, look: LeadList | exceptions.MachFiveError, now: float
 ) -> Wait | Done | GiveUp:
     """Decide what a look means.
@@ -117,7 +117,7 @@ def decide(
 
 
 def next_news(watch: Watch, progress: Progress) -> tuple[str | None, float]:
-    """Return when :func:`decide` has nothing to say to another look, so that it need not be asked.
+    """Return when :func:`decide_poll` has nothing to say to another look, so that it need not be asked.
 
     :return: a status, and the epoch second until which seeing it again is no news; None if every look is
     """
@@ -204,7 +204,7 @@ def jittered(seconds: float) -> float:
     return seconds * random.uniform(0.9, 1.1)  # noqa: S311 - not for secrets
 
 
-def look_at(hook: MachFiveHook, list_id: str) -> LeadList:
+def poll_list(hook: MachFiveHook, list_id: str) -> LeadList:
     """Take one look; on a 401 the connection is read once more, because keys are rotated during long waits."""
     try:
         return hook.get_list(list_id)
@@ -225,7 +225,7 @@ def wait_for_list(
     :param look: takes one look; raises a ``MachFiveError``
     :param sleep: pauses for so many seconds
     :param now: tells the epoch second
-    :raises MachFiveError: whatever :func:`decide` gives up with
+    :raises MachFiveError: whatever :func:`decide_poll` gives up with
     """
     progress = Progress()
     while True:
@@ -233,7 +233,7 @@ def wait_for_list(
             seen: LeadList | exceptions.MachFiveError = look(watch.list_id)
         except exceptions.MachFiveError as error:
             seen = error
-        match decide(watch, progress, seen, now()):
+        match decide_poll(watch, progress, seen, now()):
             case Done(lead_list):
                 return lead_list
             case GiveUp(reason):

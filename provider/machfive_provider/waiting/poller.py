@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager
 
 from machfive_provider.waiting.per_loop import PerLoop
 from machfive_provider.waiting.rounds import Rounds
-from machfive_provider.waiting.shared_client import shared_reader
+from machfive_provider.waiting.shared_client import shared_client
 from machfive_provider.waiting.wishes import NEVER, Look, Wish, Wishes
 
 __all__ = ["SharedPoller", "shared_poller"]
@@ -85,7 +85,7 @@ class SharedPoller:
         await asyncio.gather(self._runner, return_exceptions=True)
 
     async def _run(self) -> None:
-        async with shared_reader(self.conn_id) as reader:
+        async with shared_client(self.conn_id) as reader:
             rounds = Rounds(reader, self._wishes)
             try:
                 while True:

@@ -15,7 +15,7 @@ from machfive_provider.api import protocol
 from machfive_provider.api.models import RUNNING, LeadList
 from machfive_provider.exceptions import ConfigurationError, MachFiveError, UnauthorizedError
 from machfive_provider.waiting.paging import AT_ONCE, Paging, Reading, Tally
-from machfive_provider.waiting.shared_client import NotWantedError, SharedReader
+from machfive_provider.waiting.shared_client import NotWantedError, SharedClient
 from machfive_provider.waiting.wishes import Wishes
 
 __all__ = ["Rounds"]
@@ -32,7 +32,7 @@ class Rounds:
     :param wishes: who waits for what; told what the round brings
     """
 
-    def __init__(self, reader: SharedReader, wishes: Wishes) -> None:
+    def __init__(self, reader: SharedClient, wishes: Wishes) -> None:
         self._reader, self._wishes = reader, wishes
         self._paging = Paging()
         self._failed_rounds = 0

@@ -23,7 +23,7 @@ from machfive_provider.hooks.machfive import load_settings_async
 from machfive_provider.waiting.paging import AT_ONCE
 from machfive_provider.waiting.per_loop import PerLoop
 
-__all__ = ["NotWantedError", "SharedReader", "shared_reader"]
+__all__ = ["NotWantedError", "SharedClient", "shared_client"]
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class NotWantedError(Exception):
     """The read was held back until nobody wanted it any more; it was not sent."""
 
 
-class SharedReader:
+class SharedClient:
     """Sends reads for any number of users, at most so many at a time.
 
     :param conn_id: the Airflow connection all of them share
@@ -175,9 +175,9 @@ class _Traffic:
         self._failed, self._since = 0, now
 
 
-_readers: PerLoop[SharedReader] = PerLoop()
+_readers: PerLoop[SharedClient] = PerLoop()
 
 
-def shared_reader(conn_id: str) -> AbstractAsyncContextManager[SharedReader]:
+def shared_client(conn_id: str) -> AbstractAsyncContextManager[SharedClient]:
     """Join the reader of a connection on this event loop; the last one to leave closes its connections."""
-    return _readers.use(conn_id, lambda: SharedReader(conn_id))
+    return _readers.use(conn_id, lambda: SharedClient(conn_id))

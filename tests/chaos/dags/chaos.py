@@ -34,7 +34,7 @@ def disable(module: str, function: str) -> None:
     found = __import__(module, fromlist=[function])
     if not callable(getattr(found, function)):
         raise TypeError(f"{module}.{function} is not a function")
-    setattr(found, function, lambda *_args, **_kwargs: found.Sighting())
+    setattr(found, function, lambda *_args, **_kwargs: found.SearchResult())
 
 
 if CHAOS["without_look"]:
