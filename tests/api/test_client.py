@@ -12,9 +12,9 @@ import pytest
 from machfive_provider import __version__, exceptions
 from machfive_provider.api import protocol
 from machfive_provider.api.client import AsyncMachFiveClient, MachFiveClient
+from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.models import Lead
 from machfive_provider.api.retries import RetryPolicy
-from machfive_provider.api.settings import ClientSettings
 from machfive_provider.sandbox import Sandbox
 from tests.sockets import WORLDS, http, open_client, raw_server
 from tests.tasks import UNKNOWN_ID

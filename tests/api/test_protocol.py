@@ -1,4 +1,4 @@
-"""Every request as it is built, every answer as it is deciphered."""
+"""Every request as it is built, every response as it is parsed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from machfive_provider import exceptions
-from machfive_provider.api import error_answers, protocol
+from machfive_provider.api import error_responses, protocol
 from machfive_provider.api.call import Request, Response
 from machfive_provider.api.models import AcceptedBatch, Campaign, GeneratedSequence, Lead, LeadList
 from tests.api.test_models import json_values, near_misses
@@ -29,7 +29,7 @@ CALLS = {
 GET = protocol.get_list(ID).request
 
 
-def answer(status: int, body=b"", **headers: str) -> Response:
+def response(status: int, body=b"", **headers: str) -> Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, content)
 
@@ -149,7 +149,7 @@ def test_an_unknown_export_format_is_refused(export_format):
         protocol.export(ID, export_format)
 
 
-# --- answers
+# --- responses
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_an_unknown_export_format_is_refused(export_format):
         ("get_list", 200, {"id": "l", "processing_status": "pending"}, LeadList("l", "pending")),
     ],
 )
-def test_answers_as_the_contract_says(call: str, status: int, body, value):
-    assert CALLS[call][0].decipher(answer(status, body)) == value
+def test_responses_as_the_contract_says(call: str, status: int, body, value):
+    assert CALLS[call][0].parse(response(status, body)) == value
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -190,15 +190,15 @@ def test_answers_as_the_contract_says(call: str, status: int, body, value):
 )
 def test_a_success_of_another_shape_is_a_protocol_error(call: str, body: bytes, why: str):
     with pytest.raises(exceptions.ProtocolError, match=why) as caught:
-        CALLS[call][0].decipher(answer(200, body, x_request_id="r1"))
+        CALLS[call][0].parse(response(200, body, x_request_id="r1"))
     error = caught.value
     assert (error.status_code, error.request_id, error.endpoint) == (200, "r1", CALLS[call][0].request.endpoint)
 
 
 @pytest.mark.parametrize("call", ["list_campaigns", "list_lists", "list_statuses", "get_list"])
-def test_202_is_no_answer_to_a_read(call: str):
+def test_202_is_no_response_to_a_read(call: str):
     with pytest.raises(exceptions.ProtocolError):
-        CALLS[call][0].decipher(answer(202, {"campaigns": [], "lists": [], "id": "l", "processing_status": "pending"}))
+        CALLS[call][0].parse(response(202, {"campaigns": [], "lists": [], "id": "l", "processing_status": "pending"}))
 
 
 bodies = st.one_of(
@@ -214,10 +214,10 @@ headers = st.dictionaries(st.sampled_from(["retry-after", "x-request-id", "reque
 
 @pytest.mark.parametrize("name", CALLS)
 @given(status=st.integers(100, 599) | st.sampled_from([200, 202]), body=bodies, headers=headers)
-def test_any_answer_is_the_type_promised_or_one_of_our_errors(name: str, status: int, body: bytes, headers):
+def test_any_response_is_the_type_promised_or_one_of_our_errors(name: str, status: int, body: bytes, headers):
     call, kind = CALLS[name]
     try:
-        outcome = call.decipher(Response(status, headers, body))
+        outcome = call.parse(Response(status, headers, body))
     except exceptions.MachFiveError as error:
         outcome = error
     if isinstance(outcome, exceptions.MachFiveError):
@@ -229,7 +229,7 @@ def test_any_answer_is_the_type_promised_or_one_of_our_errors(name: str, status:
 
 
 def expected_class(status: int, code: str | None) -> type[exceptions.MachFiveError]:
-    """The error table of API.md, read once more."""
+    """The error table of docs/api.md, once more."""
     table = {
         400: exceptions.BadRequestError,
         401: exceptions.UnauthorizedError,
@@ -264,7 +264,7 @@ CODES = [
 @pytest.mark.parametrize("code", CODES)
 def test_the_class_follows_the_table(code: str | None):
     for status in [*range(100, 200), *range(203, 600)]:
-        error = error_answers.error_from(GET, answer(status, {"error": code, "message": "Why."}))
+        error = error_responses.error_from(GET, response(status, {"error": code, "message": "Why."}))
         assert type(error) is expected_class(status, code), status
         assert error.status_code == status
         if status >= 400:
@@ -275,7 +275,7 @@ def test_the_class_follows_the_table(code: str | None):
 @example(status=400, body=b'{"detail":' + b"[" * 5000 + b"]" * 5000 + b"}", headers={})
 @example(status=400, body=b'{"error": ["a"], "message": {"a": 1}}', headers={})
 def test_error_from_never_raises(status: int, body: bytes, headers):
-    error = error_answers.error_from(GET, Response(status, headers, body))
+    error = error_responses.error_from(GET, Response(status, headers, body))
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -288,7 +288,7 @@ def test_error_from_never_raises(status: int, body: bytes, headers):
 
 @pytest.mark.parametrize("detail", [None, "x", 7, 0, False, [1], [], {"required": 3, "pct_of_cap": 0.5}], ids=repr)
 def test_detail_of_any_type_is_kept(detail):
-    error = error_answers.error_from(GET, answer(402, {"error": "X", "message": "m", "detail": detail}))
+    error = error_responses.error_from(GET, response(402, {"error": "X", "message": "m", "detail": detail}))
     assert error.detail == detail
 
 
@@ -304,12 +304,12 @@ def test_detail_of_any_type_is_kept(detail):
     ],
 )
 def test_a_body_without_a_message_is_described_not_quoted(body: bytes, message: str):
-    assert error_answers.error_from(GET, answer(502, body)).message == message
+    assert error_responses.error_from(GET, response(502, body)).message == message
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_says_what_to_do(status: int):
-    error = error_answers.error_from(GET, answer(status, b"", location="https://elsewhere.example"))
+    error = error_responses.error_from(GET, response(status, b"", location="https://elsewhere.example"))
     assert isinstance(error, exceptions.ProtocolError)
     assert "redirect, which is not followed" in error.message
 
@@ -328,7 +328,7 @@ def test_a_redirect_says_what_to_do(status: int):
     ],
 )
 def test_request_id(body, sent, request_id: str | None):
-    error = error_answers.error_from(GET, answer(500, {"error": "E", "message": "m", **body}, **sent))
+    error = error_responses.error_from(GET, response(500, {"error": "E", "message": "m", **body}, **sent))
     assert error.request_id == request_id
     assert len(str(error).splitlines()) == 1
 
@@ -338,7 +338,7 @@ def test_request_id(body, sent, request_id: str | None):
 )
 @pytest.mark.parametrize("status", [400, 429, 503])
 def test_retry_after_is_read(status: int, header, seconds: float | None):
-    assert error_answers.error_from(GET, answer(status, {}, **header)).retry_after == seconds
+    assert error_responses.error_from(GET, response(status, {}, **header)).retry_after == seconds
 
 
 keys = st.builds(
@@ -351,7 +351,7 @@ around = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 def test_a_key_the_server_quotes_is_never_shown(key: str, before: str, after: str, status: int):
     text = f"{before}{key}{after}"
     body = {"error": text, "message": text, "request_id": text, "detail": {text: [text, {"deep": text}]}}
-    error = error_answers.error_from(GET, answer(status, body, x_request_id=text))
+    error = error_responses.error_from(GET, response(status, body, x_request_id=text))
     secret = key.rpartition("_")[2]
     shown = f"{error} {error!r} {error.args} {error.message} {error.code} {error.request_id}"
     assert secret not in shown
@@ -422,7 +422,7 @@ def test_a_server_that_ignores_the_offset_is_not_paged_for_ever():
 def test_the_whole_key_is_blanked_out(key: str):
     request = protocol.list_campaigns().request
     body = json.dumps({"error": "UNAUTHORIZED", "message": f"Key {key} is wrong", "detail": {"key": key}}).encode()
-    error = error_answers.error_from(request, Response(401, {"x-request-id": key}, body))
+    error = error_responses.error_from(request, Response(401, {"x-request-id": key}, body))
     text = f"{error} {error.detail} {error.request_id}"
     assert key.removeprefix("mf_live_abc") not in text
     assert "***" in text

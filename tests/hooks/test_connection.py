@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.common.compat.sdk import Connection
 
-from machfive_provider.api.settings import DEFAULT_BASE_URL
+from machfive_provider.api.client_settings import DEFAULT_BASE_URL
 from machfive_provider.exceptions import ConfigurationError
 from machfive_provider.hooks.connection import ConnectionSettings
 

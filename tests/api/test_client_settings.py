@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from machfive_provider.api.settings import DEFAULT_BASE_URL, ClientSettings, normalise_base_url
+from machfive_provider.api.client_settings import DEFAULT_BASE_URL, ClientSettings, normalise_base_url
 from machfive_provider.exceptions import ConfigurationError
 
 KEY = "mf_live_" + "k" * 32
