@@ -29,11 +29,13 @@ import logging  # noqa: E402
 import time  # noqa: E402
 from types import SimpleNamespace  # noqa: E402
 
-from machfive_provider.api.client import MachFiveClient  # noqa: E402
 from machfive_provider.sandbox import Sandbox, SandboxSettings  # noqa: E402
 from machfive_provider.triggers import unanswered_purchase  # noqa: E402
 from tests.clock import Clock  # noqa: E402
 from tests.tasks import Logs, set_connection  # noqa: E402
+
+# looptime's plugin asks for the current loop in tests without one: Python would make one that nobody closes.
+asyncio.set_event_loop(None)
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +75,6 @@ def clock(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Cl
     given.slept.clear()
     monkeypatch.setattr(time, "time", given)
     monkeypatch.setattr(time, "sleep", given.sleep)
-    # The client took its pause as a default before there was a test.
-    monkeypatch.setattr(MachFiveClient.__init__, "__defaults__", (None, given.sleep))
     loop_sleep = SimpleNamespace(**{**vars(asyncio), "sleep": given.sleep_in_loop})
     monkeypatch.setattr(unanswered_purchase, "asyncio", loop_sleep)
     return given

@@ -11,21 +11,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from machfive_provider.api.client import AsyncMachFiveClient, MachFiveClient
+from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.retries import RetryPolicy
-from machfive_provider.api.settings import ClientSettings
 
 NO_PAUSE = RetryPolicy(base=0.0)  # the default's five attempts, without the pauses between them
 
 
 class Awaited:
-    """The asynchronous client behind the synchronous one's methods, so that one test drives both."""
+    """The asynchronous client with the methods of the synchronous one, so that one test drives both."""
 
-    def __init__(self, settings: ClientSettings, policy: RetryPolicy, sleep: Callable[[float], None] | None) -> None:
+    def __init__(self, settings: ClientSettings, policy: RetryPolicy, sleep: Callable[[float], None]) -> None:
         self._runner = asyncio.Runner()
 
         async def pause(seconds: float) -> None:
-            if sleep:
-                sleep(seconds)
+            sleep(seconds)
 
         async def make() -> AsyncMachFiveClient:
             return AsyncMachFiveClient(settings, policy, pause)
@@ -56,8 +55,6 @@ class Awaited:
 
 
 Client = MachFiveClient | Awaited
-
-
 WORLDS = ("sync", "async")
 
 
@@ -67,15 +64,15 @@ def open_client(
     base_url: str,
     api_key: str = "mf_live_0123456789abcdefghijABCDEFGHIJ00",
     policy: RetryPolicy = NO_PAUSE,
-    sleep: Callable[[float], None] | None = None,
+    sleep: Callable[[float], None] = lambda _: None,
 ) -> Iterator[Client]:
-    """Give a client of one world, closed afterwards; it never really pauses."""
+    """Give a client of one world, closed afterwards; it pauses only by way of ``sleep``."""
     settings = ClientSettings(base_url, api_key)
     client: Client
     if world == "async":
         client = Awaited(settings, policy, sleep)
     else:
-        client = MachFiveClient(settings, policy, sleep or (lambda _: None))
+        client = MachFiveClient(settings, policy, sleep)
     try:
         yield client
     finally:
@@ -83,13 +80,13 @@ def open_client(
 
 
 class RawServer(socketserver.ThreadingTCPServer):
-    """Answers each request with the bytes given; ``heads`` is what it was asked, over so many ``connections``."""
+    """Responds to each request with the bytes given; ``heads`` is what arrived, over so many ``connections``."""
 
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, answer: bytes | Callable[[Callable[[bytes], Any]], None]) -> None:
-        self.answer = answer
+    def __init__(self, response: bytes | Callable[[Callable[[bytes], Any]], None]) -> None:
+        self.response = response
         self.heads: list[bytes] = []
         self.connections = 0
         super().__init__(("127.0.0.1", 0), _RawHandler)
@@ -99,7 +96,7 @@ class RawServer(socketserver.ThreadingTCPServer):
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet: clients that hang up are what these tests are about."""
+        """Log nothing: clients that hang up are what these tests are about."""
 
 
 class _RawHandler(socketserver.StreamRequestHandler):
@@ -111,18 +108,18 @@ class _RawHandler(socketserver.StreamRequestHandler):
             length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
             self.rfile.read(int(length[1]) if length else 0)
             self.server.heads.append(head)
-            if callable(self.server.answer):
-                self.server.answer(self.request.sendall)
+            if callable(self.server.response):
+                self.server.response(self.request.sendall)
                 return
-            self.request.sendall(self.server.answer)
-            if b"Connection: close" in self.server.answer:
+            self.request.sendall(self.server.response)
+            if b"Connection: close" in self.server.response:
                 return
 
 
 @contextmanager
-def raw_server(answer: bytes | Callable[[Callable[[bytes], Any]], None]) -> Iterator[RawServer]:
-    """Serve ``answer``, raw: bytes, or a function that is given ``sendall``."""
-    with RawServer(answer) as server:
+def raw_server(response: bytes | Callable[[Callable[[bytes], Any]], None]) -> Iterator[RawServer]:
+    """Serve ``response`` as it is: bytes, or a function that is given ``sendall``."""
+    with RawServer(response) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         try:
@@ -133,7 +130,7 @@ def raw_server(answer: bytes | Callable[[Callable[[bytes], Any]], None]) -> Iter
 
 
 def http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
-    """Write an HTTP answer."""
+    """Return a raw HTTP response."""
     lines = [f"HTTP/1.1 {status}", "Content-Type: application/json", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join([*lines, "Connection: close", "", ""]).encode() + body
 

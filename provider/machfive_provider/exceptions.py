@@ -1,7 +1,8 @@
-"""Every way a call to MachFive can end badly: one class per decision the reader has to make.
+"""All exceptions of this provider: one class for each thing that a reader may have to do.
 
-Whether a retry can help is the class's to say, and Airflow reads it from the base: the permanent
-branch is also an ``AirflowFailException``, which fails a task at once whatever its ``retries``.
+The base class says whether a retry can help. A permanent error is also an ``AirflowFailException``: Airflow fails
+the task at once, whatever its ``retries``. Statuses and codes are those of the vendor's errors page
+(docs/api.md, "Errors").
 
 ::
 
@@ -16,19 +17,19 @@ branch is also an ``AirflowFailException``, which fails a task at once whatever 
      │    ├── NotFoundError             404
      │    ├── ListFailedError           the list ended failed and nothing will buy it again
      │    └── IncompleteExportError     fewer leads came back than were submitted
-     └── MachFiveTransientError                          time may heal it: the task's own retries
+     └── MachFiveTransientError                          a retry may help: the task's own retries
           ├── RateLimitedError          429
           │    └── WorkspaceLimitError  429 WORKSPACE_LIMIT: too many batches at once
           ├── ServerError               5xx, 408
-          ├── TransportError            no whole answer: connect, read, write, timeout, cut short
-          ├── ProtocolError             an answer that is not what the contract says
+          ├── TransportError            no complete response: connect, read, write, timeout, cut short
+          ├── ProtocolError             a response that does not follow docs/api.md
           ├── NotReadyError             409 NOT_READY
-          ├── AmbiguousSubmissionError  a paid request that may or may not have been accepted
+          ├── AmbiguousSubmissionError  a paid request that may have been accepted
           ├── BatchFailedError          the batch this task bought failed; it may be bought again
-          ├── CapacityTimeoutError      no room in the workspace in time; nothing was bought
-          ├── WaitTimeoutError          our deadline passed
+          ├── CapacityTimeoutError      no capacity in the workspace in time; nothing was bought
+          ├── WaitTimeoutError          the deadline passed
           │    └── SensorTimeoutError (AirflowSensorTimeout)   the sensor's; final, as sensors are
-          └── PollingError              gave up looking after repeated failures
+          └── PollingError              gave up after repeated failed polls
 """
 
 from __future__ import annotations
@@ -70,16 +71,16 @@ __all__ = [
 
 
 class MachFiveError(Exception):
-    """Base of all errors of this provider; its text is one line that a person can act on.
+    """Base of all errors of this provider. Its text is one line: what happened and what to do.
 
     :param message: what went wrong, in the API's words where it gave any
-    :param status_code: HTTP status of the answer, None if there was none
+    :param status_code: HTTP status of the response, None if there was none
     :param code: the API's error code, e.g. ``INSUFFICIENT_CREDITS``
     :param detail: the API's optional ``detail``, of any JSON type
-    :param request_id: what MachFive's support asks for, where the API sent one
+    :param request_id: MachFive's support asks for it; None if the API sent none
     :param occurred_at: UTC time of the failure; now, unless given
     :param endpoint: method and path template, e.g. ``GET /api/v1/lists/{list_id}``
-    :param retry_after: seconds the server asked to wait, None if it did not ask
+    :param retry_after: seconds the server asked to wait (``Retry-After``), None if it did not ask
     """
 
     retryable: ClassVar[bool] = False
@@ -139,7 +140,7 @@ class ConfigurationError(MachFivePermanentError):
 
 
 class InvalidLeadsError(MachFivePermanentError):
-    """Leads or options are wrong by our own checks; nothing was sent and nothing was spent."""
+    """Leads or options are wrong by this provider's own checks; nothing was sent or spent."""
 
 
 class BadRequestError(MachFivePermanentError):
@@ -173,17 +174,17 @@ class NotFoundError(MachFivePermanentError):
 
 
 class ListFailedError(MachFivePermanentError):
-    """The list's ``processing_status`` is failed, where this task only watches or may not buy again."""
+    """The list failed, and this task cannot buy it again: it only waits, or has bought as often as it may."""
 
     advice = "A failed list can never be exported; its leads have to be submitted again as a new list."
 
 
 class IncompleteExportError(MachFivePermanentError):
-    """Fewer leads came back than were submitted, and ``on_missing_leads`` is fail."""
+    """Fewer leads came back than were submitted, and ``on_missing_leads`` is ``fail``."""
 
 
 class MachFiveTransientError(MachFiveError):
-    """Time may heal it: Airflow's own ``retries`` apply."""
+    """A retry may help: Airflow's own ``retries`` apply."""
 
     retryable = True
 
@@ -197,7 +198,7 @@ class RateLimitedError(MachFiveTransientError):
 class WorkspaceLimitError(RateLimitedError):
     """429 WORKSPACE_LIMIT: as many batches as the workspace may have are being processed already."""
 
-    advice = "Nothing was accepted and nothing was spent. There will be room when a running batch completes."
+    advice = "Nothing was accepted and nothing was spent. There will be capacity when a running batch completes."
 
 
 class ServerError(MachFiveTransientError):
@@ -207,10 +208,10 @@ class ServerError(MachFiveTransientError):
 
 
 class TransportError(MachFiveTransientError):
-    """No whole answer arrived: connecting, writing, reading, a timeout, or a body cut short.
+    """No complete response arrived: connecting, writing, reading, a timeout, or a body cut short.
 
-    :param may_have_arrived: False only where the request surely never reached the API, so that even a
-        paid request can be sent again without asking
+    :param may_have_arrived: False only if the request certainly never reached the API, so that even a paid
+        request can be sent again at once
     """
 
     advice = "Check that the connection's host can be reached from here."
@@ -221,21 +222,21 @@ class TransportError(MachFiveTransientError):
 
 
 class ProtocolError(MachFiveTransientError):
-    """The answer is not what the API's contract says: another shape, not JSON, an unexpected status."""
+    """The response does not follow the API's contract: another shape, not JSON, an unexpected status."""
 
-    advice = "Something between here and MachFive may have answered instead; check the connection's host."
+    advice = "A proxy may have responded in place of MachFive: check the connection's host."
 
 
 class NotReadyError(MachFiveTransientError):
-    """409 NOT_READY: the list has not completed yet. Polled, and surfaced only if nobody waits."""
+    """409 NOT_READY: the list has not completed yet. A task that waits for the list polls on."""
 
     advice = "Wait until the list has completed."
 
 
 class AmbiguousSubmissionError(MachFiveTransientError):
-    """A paid request ended so that nobody can tell whether it was accepted, and its list is not to be seen."""
+    """A paid request may have been accepted, but its list has not shown up."""
 
-    advice = "The next attempt looks for the list before it sends anything."
+    advice = "The next attempt searches for the list before it sends anything."
 
 
 class BatchFailedError(MachFiveTransientError):
@@ -243,11 +244,11 @@ class BatchFailedError(MachFiveTransientError):
 
 
 class CapacityTimeoutError(MachFiveTransientError):
-    """No room in the workspace within ``capacity_timeout``; nothing was bought."""
+    """No capacity in the workspace within ``capacity_timeout``; nothing was bought."""
 
 
 class WaitTimeoutError(MachFiveTransientError):
-    """Our deadline passed while the list was not complete; says whether it is still running."""
+    """The deadline passed before the list had completed; the text says whether it is still running."""
 
 
 class SensorTimeoutError(WaitTimeoutError, AirflowSensorTimeout):  # type: ignore[misc]  # as above
@@ -257,6 +258,6 @@ class SensorTimeoutError(WaitTimeoutError, AirflowSensorTimeout):  # type: ignor
 
 
 class PollingError(MachFiveTransientError):
-    """Gave up looking at a list after repeated failures; the list itself may be fine."""
+    """The task gave up after repeated failed polls; the list itself may be fine."""
 
-    advice = "The next attempt picks the same list up again."
+    advice = "The next attempt waits for the same list again."

@@ -1,4 +1,4 @@
-"""How messages and log lines put things, so that all of them put it alike."""
+"""Numbers, durations and texts as they are written in messages and log lines."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _LONGEST_TEXT = 600
 
 
 def one_line(text: str) -> str:
-    """Fold white space, drop what cannot be printed, and cut to a length that fits a log line."""
+    """Return the text on one line of at most 600 characters, without what cannot be printed."""
     text = " ".join("".join(each if each.isprintable() else " " for each in text).split())
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
 def kind_of(value: Any) -> str:
-    """Name a value by its kind: messages never quote what may be a person's data."""
+    """Return the kind of a value: messages never quote what may be personal data."""
     return "nothing" if value is None else f"a value of type {type(value).__name__}"
 
 
@@ -35,7 +35,7 @@ def counted(number: int | None, noun: str, plural: str | None = None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as a person would: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    """Write seconds for people: ``45 s``, ``3 min 20 s``, ``2 h 5 min``."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""What answers are read into: lenient where the contract is open, strict where it is not."""
+"""The objects of the API, parsed: optional fields may be anything, required ones may not."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_list_survives_the_trip_through_json(data):
         (LeadList, "l", "a list is not an object"),
         (AcceptedBatch, {"status": "processing"}, "'list_id'"),
         (AcceptedBatch, {"list_id": ""}, "'list_id'"),
-        (AcceptedBatch, None, "the answer is not an object"),
+        (AcceptedBatch, None, "the response is not an object"),
         (GeneratedSequence, {"list_id": "l"}, "'sequence' is not an array"),
         (GeneratedSequence, {"list_id": "l", "sequence": [1]}, "an email is not an object"),
         (GeneratedSequence, {"sequence": []}, "'list_id'"),
@@ -171,8 +171,8 @@ def test_a_lead_holds_what_is_set_and_is_known_by_its_email():
 def test_an_accepted_batch_and_a_sequence():
     assert AcceptedBatch.from_json({"list_id": "l", "sequence_id": "old"}) == AcceptedBatch("l")
     email = {"step": 1, "subject": "s", "body": "b"}
-    answer = {"lead_id": "p", "list_id": "l", "sequence": [email], "credits_remaining": 0}
-    assert GeneratedSequence.from_json(answer).to_json() == answer
+    response = {"lead_id": "p", "list_id": "l", "sequence": [email], "credits_remaining": 0}
+    assert GeneratedSequence.from_json(response).to_json() == response
     recovered = GeneratedSequence("l", (Email(1, "s", "b"),))
     assert recovered.to_json() == {"list_id": "l", "sequence": [email]}
 

@@ -11,8 +11,8 @@ import pytest
 
 from machfive_provider.api import protocol
 from machfive_provider.api.client import MachFiveClient
+from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.models import Lead
-from machfive_provider.api.settings import ClientSettings
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.live_airflow import LiveAirflow
 

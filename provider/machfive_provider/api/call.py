@@ -1,4 +1,4 @@
-"""What goes over the wire: a request, an answer, and the call that joins the two."""
+"""What goes over the wire: a request, a response, and the call that joins the two."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ class Request:
     """One HTTP request, without host and key.
 
     :param endpoint: method and path template, for messages; never holds a value
-    :param read_timeout: seconds to wait between two bytes of the answer
-    :param repeatable: True if sending it twice costs nothing
+    :param read_timeout: seconds to wait between two bytes of the response
     """
 
     method: str
@@ -32,13 +31,13 @@ class Request:
 
     @property
     def repeatable(self) -> bool:
-        """Whether sending it twice costs nothing: reads do not, both POSTs spend credits."""
+        """Whether sending it twice costs nothing. Reads cost nothing; both POSTs spend credits (docs/api.md)."""
         return self.method == "GET"
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One HTTP answer. Header names are lower case."""
+    """One HTTP response. Header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -47,7 +46,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A request together with the one way to read its answer; deciphering raises a ``MachFiveError``."""
+    """A request together with the way to parse its response; parsing raises a ``MachFiveError``."""
 
     request: Request
-    decipher: Callable[[Response], T]
+    parse: Callable[[Response], T]

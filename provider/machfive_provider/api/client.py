@@ -1,6 +1,6 @@
-"""Two thin loops that carry calls to the API: one blocks, one awaits. Neither decides anything.
+"""Two thin clients that carry calls to the API: one blocks, one awaits. Neither decides anything.
 
-What to send and how to read the answer is in ``protocol``, whether to send again in ``retries``.
+What to send and how to parse the response is in ``protocol``, whether to send again in ``retries``.
 httpx is imported here and nowhere else.
 """
 
@@ -11,7 +11,7 @@ import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, ExitStack, aclosing, closing, contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from typing import Any, Final, TypeVar
@@ -22,10 +22,10 @@ from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
 from machfive_provider import __version__, exceptions
 from machfive_provider.api import retries
 from machfive_provider.api.call import Call, Request, Response
-from machfive_provider.api.error_answers import error_from
+from machfive_provider.api.client_settings import ClientSettings
+from machfive_provider.api.error_responses import error_from
 from machfive_provider.api.protocol import opens_export
 from machfive_provider.api.retries import RetryPolicy
-from machfive_provider.api.settings import ClientSettings
 from machfive_provider.formatting import one_line
 
 __all__ = ["AsyncMachFiveClient", "MachFiveClient", "preload"]
@@ -47,87 +47,77 @@ _NEVER_SENT = (
 
 
 class MachFiveClient:
-    """Sends calls and blocks until they are answered.
+    """Sends calls and blocks until the response is there.
 
-    :param settings: where the API is and who is asking
-    :param policy: how reads are repeated; the two paid calls never are, once they may have arrived
-    :param sleep: how to pause between attempts; tests pass their own
+    :param settings: address and key
+    :param policy: how reads are repeated, ``RetryPolicy()`` by default; the two paid calls are repeated only
+        if the request never left this machine
+    :param sleep: how to pause between attempts, in seconds; ``time.sleep`` by default
     """
 
     def __init__(
         self,
         settings: ClientSettings,
         policy: RetryPolicy | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
     ) -> None:
-        self._retrying = _retry_arguments(policy or RetryPolicy(), sleep)
+        self._retrying = _retry_arguments(policy or RetryPolicy(), sleep or _sleep)
         self._key = settings.api_key.encode()
-        self._http = httpx.Client(**_http_arguments(settings))
-        self._paid = httpx.Client(**_http_arguments(settings, keep_alive=False))
+        self._reads = httpx.Client(**_http_arguments(settings))
+        # A kept connection that the server has just closed makes a paid POST end ambiguously for nothing.
+        self._purchases = httpx.Client(**_http_arguments(settings, kept_connections=0))
 
     def send(self, call: Call[T]) -> T:
-        """Send a call and return its deciphered answer; raises a ``MachFiveError``."""
-        answer: T = Retrying(**self._retrying(call.request))(self._send_once, call)
-        return answer
+        """Send a call and return its parsed response; raises a ``MachFiveError``."""
+        result: T = Retrying(**self._retrying(call.request))(self._send_once, call)
+        return result
 
     def stream(self, request: Request) -> Iterator[bytes]:
-        """Yield the answer's body as it arrives. Repeated only up to the first byte."""
-        reply = Retrying(**self._retrying(request))(self._open, request)
+        """Yield the response's body as it arrives. The request is repeated only before the first byte."""
+        reply = Retrying(**self._retrying(request))(self._open_export, request)
         received = 0
-        try:
-            for chunk in reply.iter_bytes(_CHUNK):
-                received += len(chunk)
-                yield chunk
-        except httpx.HTTPError as error:
-            raise _broken_off(request, error, received) from error
-        finally:
-            reply.close()
+        with closing(reply):
+            try:
+                for chunk in reply.iter_bytes(_CHUNK):
+                    received += len(chunk)
+                    yield chunk
+            except httpx.HTTPError as error:
+                raise _broken_off(request, error, received) from error
 
     def close(self) -> None:
         """Close all connections."""
-        self._http.close()
-        self._paid.close()
+        self._reads.close()
+        self._purchases.close()
 
     def _send_once(self, call: Call[T]) -> T:
-        request = call.request
-        http = self._http if request.repeatable else self._paid
-        try:
-            with http.stream(**_request_arguments(request)) as reply:
-                return call.decipher(_response(reply, self._read(request, reply), self._key))
-        except httpx.HTTPError as error:
-            raise _transport_error(request, error) from error
+        with _transport_errors(call.request), closing(self._open(call.request)) as reply:
+            return call.parse(self._read(call.request, reply))
+
+    def _open_export(self, request: Request) -> httpx.Response:
+        with _transport_errors(request), ExitStack() as stack:
+            reply = self._open(request)
+            stack.callback(reply.close)
+            if not _opens(reply):
+                raise error_from(request, self._read(request, reply))
+            stack.pop_all()  # it stays open: the caller reads it
+            return reply
 
     def _open(self, request: Request) -> httpx.Response:
-        try:
-            reply = self._http.send(self._http.build_request(**_request_arguments(request)), stream=True)
-            try:
-                refused = (
-                    None
-                    if _opens(reply)
-                    else error_from(request, _response(reply, self._read(request, reply), self._key))
-                )
-            except BaseException:
-                reply.close()
-                raise
-        except httpx.HTTPError as error:
-            raise _transport_error(request, error) from error
-        if refused:
-            reply.close()
-            raise refused
-        return reply
+        http = self._reads if request.repeatable else self._purchases
+        return http.send(http.build_request(**_request_arguments(request)), stream=True)
 
-    @staticmethod
-    def _read(request: Request, reply: httpx.Response) -> bytes:
+    def _read(self, request: Request, reply: httpx.Response) -> Response:
         body = bytearray()
         for chunk in reply.iter_bytes(_CHUNK):
-            body += chunk
-            if len(body) > _LARGEST_BODY:
-                raise _too_large(request)
-        return bytes(body)
+            _append(body, chunk, request)
+        return _response(reply, body, self._key)
 
 
 class AsyncMachFiveClient:
-    """The same for an event loop; parameters as for :class:`MachFiveClient`, ``sleep`` being awaited."""
+    """Sends reads from an event loop. Workers alone send what is paid for, with :class:`MachFiveClient`.
+
+    Parameters as there; ``sleep`` is awaited.
+    """
 
     def __init__(
         self,
@@ -137,73 +127,61 @@ class AsyncMachFiveClient:
     ) -> None:
         self._retrying = _retry_arguments(policy or RetryPolicy(), sleep)
         self._key = settings.api_key.encode()
-        self._http = httpx.AsyncClient(**_http_arguments(settings))
-        self._paid = httpx.AsyncClient(**_http_arguments(settings, keep_alive=False))
+        self._reads = httpx.AsyncClient(**_http_arguments(settings))
 
     async def send(self, call: Call[T]) -> T:
-        """Send a call and return its deciphered answer; raises a ``MachFiveError``."""
+        """Send a read and return its parsed response; raises a ``MachFiveError``."""
         return await AsyncRetrying(**self._retrying(call.request))(self._send_once, call)
 
     async def stream(self, request: Request) -> AsyncIterator[bytes]:
-        """Yield the answer's body as it arrives. Repeated only up to the first byte."""
-        reply: httpx.Response = await AsyncRetrying(**self._retrying(request))(self._open, request)
+        """Yield the response's body as it arrives. The request is repeated only before the first byte."""
+        reply: httpx.Response = await AsyncRetrying(**self._retrying(request))(self._open_export, request)
         received = 0
-        try:
-            async for chunk in reply.aiter_bytes(_CHUNK):
-                received += len(chunk)
-                yield chunk
-        except httpx.HTTPError as error:
-            raise _broken_off(request, error, received) from error
-        finally:
-            await reply.aclose()
+        async with aclosing(reply):
+            try:
+                async for chunk in reply.aiter_bytes(_CHUNK):
+                    received += len(chunk)
+                    yield chunk
+            except httpx.HTTPError as error:
+                raise _broken_off(request, error, received) from error
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
-        await self._paid.aclose()
+        await self._reads.aclose()
 
     async def _send_once(self, call: Call[T]) -> T:
-        request = call.request
-        http = self._http if request.repeatable else self._paid
-        try:
-            async with http.stream(**_request_arguments(request)) as reply:
-                return call.decipher(_response(reply, await self._read(request, reply), self._key))
-        except httpx.HTTPError as error:
-            raise _transport_error(request, error) from error
+        with _transport_errors(call.request):
+            async with aclosing(await self._open(call.request)) as reply:
+                return call.parse(await self._read(call.request, reply))
+
+    async def _open_export(self, request: Request) -> httpx.Response:
+        with _transport_errors(request):
+            async with AsyncExitStack() as stack:
+                reply = await self._open(request)
+                stack.push_async_callback(reply.aclose)
+                if not _opens(reply):
+                    raise error_from(request, await self._read(request, reply))
+                stack.pop_all()  # it stays open: the caller reads it
+                return reply
 
     async def _open(self, request: Request) -> httpx.Response:
-        try:
-            reply = await self._http.send(self._http.build_request(**_request_arguments(request)), stream=True)
-            try:
-                refused = (
-                    None
-                    if _opens(reply)
-                    else error_from(request, _response(reply, await self._read(request, reply), self._key))
-                )
-            except BaseException:
-                await reply.aclose()
-                raise
-        except httpx.HTTPError as error:
-            raise _transport_error(request, error) from error
-        if refused:
-            await reply.aclose()
-            raise refused
-        return reply
+        return await self._reads.send(self._reads.build_request(**_request_arguments(request)), stream=True)
 
-    @staticmethod
-    async def _read(request: Request, reply: httpx.Response) -> bytes:
+    async def _read(self, request: Request, reply: httpx.Response) -> Response:
         body = bytearray()
         async for chunk in reply.aiter_bytes(_CHUNK):
-            body += chunk
-            if len(body) > _LARGEST_BODY:
-                raise _too_large(request)
-        return bytes(body)
+            _append(body, chunk, request)
+        return _response(reply, body, self._key)
 
 
 def preload() -> None:
-    """Load what httpx would otherwise load with its first awaited request, and hold up an event loop for it."""
-    with suppress(ImportError):  # anyio's own business: another release may have it elsewhere, and loads it later
+    """Load now what httpx otherwise loads during its first awaited request, which would block the event loop."""
+    with suppress(ImportError):  # a private module of anyio: another release may have it elsewhere
         import_module("anyio._backends._asyncio")
+
+
+def _sleep(seconds: float) -> None:
+    time.sleep(seconds)  # looked up at each pause, so that a test can replace it
 
 
 @cache
@@ -212,9 +190,10 @@ def _tls() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _http_arguments(settings: ClientSettings, *, keep_alive: bool = True) -> dict[str, Any]:
+def _http_arguments(settings: ClientSettings, kept_connections: int | None = None) -> dict[str, Any]:
     return {
         "base_url": settings.base_url,
+        # The vendor's errors page takes X-API-Key as well; its reference prefers this header (docs/api.md).
         "headers": {
             "Authorization": f"Bearer {settings.api_key}",
             "User-Agent": f"airflow-provider-machfive/{__version__}",
@@ -225,8 +204,7 @@ def _http_arguments(settings: ClientSettings, *, keep_alive: bool = True) -> dic
         "follow_redirects": False,
         # Proxies from the environment, as the rest of the deployment uses them; none leads to loopback.
         "trust_env": not settings.is_loopback,
-        # A kept connection that the server has just closed makes a paid POST end ambiguously for nothing.
-        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=None if keep_alive else 0),
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=kept_connections),
     }
 
 
@@ -262,33 +240,40 @@ def _retry_arguments(policy: RetryPolicy, sleep: Any) -> Callable[[Request], dic
     return arguments
 
 
-def _response(reply: httpx.Response, body: bytes, key: bytes) -> Response:
+def _append(body: bytearray, chunk: bytes, request: Request) -> None:
+    body += chunk
+    if len(body) > _LARGEST_BODY:
+        raise exceptions.ProtocolError(
+            f"the response is larger than {_LARGEST_BODY // 1024 // 1024} MiB", endpoint=request.endpoint
+        )
+
+
+def _response(reply: httpx.Response, body: bytearray, key: bytes) -> Response:
     # A server may quote the key it refused, and what it says goes into messages.
-    body = body.replace(key, b"***") if reply.is_error else body
-    return Response(reply.status_code, {name.lower(): value for name, value in reply.headers.items()}, body)
+    content = bytes(body.replace(key, b"***") if reply.is_error else body)
+    return Response(reply.status_code, {name.lower(): value for name, value in reply.headers.items()}, content)
 
 
 def _opens(reply: httpx.Response) -> bool:
     return opens_export(reply.status_code, reply.headers.get("content-type"))
 
 
-def _too_large(request: Request) -> exceptions.ProtocolError:
-    return exceptions.ProtocolError(
-        f"the answer is larger than {_LARGEST_BODY // 1024 // 1024} MiB", endpoint=request.endpoint
-    )
+@contextmanager
+def _transport_errors(request: Request) -> Iterator[None]:
+    """Raise a ``TransportError`` in place of httpx's errors; it says whether the request may have arrived."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        never_sent = isinstance(error, _NEVER_SENT)
+        fate = "nothing was sent" if never_sent else "the request may have arrived"
+        raise exceptions.TransportError(
+            f"no response ({_reason(error)}); {fate}", may_have_arrived=not never_sent, endpoint=request.endpoint
+        ) from error
 
 
 def _broken_off(request: Request, error: httpx.HTTPError, received: int) -> exceptions.TransportError:
     return exceptions.TransportError(
-        f"the answer broke off after {received} bytes ({_reason(error)})", endpoint=request.endpoint
-    )
-
-
-def _transport_error(request: Request, error: httpx.HTTPError) -> exceptions.TransportError:
-    never_sent = isinstance(error, _NEVER_SENT)
-    fate = "nothing was sent" if never_sent else "it may have arrived"
-    return exceptions.TransportError(
-        f"no answer ({_reason(error)}); {fate}", may_have_arrived=not never_sent, endpoint=request.endpoint
+        f"the response broke off after {received} bytes ({_reason(error)})", endpoint=request.endpoint
     )
 
 

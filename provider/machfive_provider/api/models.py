@@ -1,7 +1,7 @@
-"""What the API speaks of: campaigns, leads, lists and sequences.
+"""The objects of the API: campaigns, leads, lists and sequences (``docs/api.md``).
 
-Answers are read leniently (unknown fields are ignored, optional ones may be missing or of another
-type) but never guessed: what the contract requires and the answer lacks is a :class:`ShapeError`.
+Unknown fields are ignored; an optional field that is missing or of another type is None. A required field
+that is missing is a :class:`ShapeError`: nothing is guessed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ __all__ = [
 ]
 
 RUNNING = ("pending", "processing")
-"""The statuses of a list in work. In this order: it only ever moves from the first to the second."""
+"""The statuses of a list in work, in this order: it moves from the first to the second (docs/api.md, "Endpoints")."""
 
 GenerationOptions = dict[str, Any]
 """The ``options`` object of both generate calls, built by :func:`machfive_provider.leads.prepare.build_options`."""
 
 
 class ShapeError(ValueError):
-    """An answer lacks what the contract requires; its text says what, without quoting the answer."""
+    """A response lacks what the contract requires; the text says what, without quoting the response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,10 @@ class Campaign:
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """A person to write to. Only ``email`` is required; results are matched to leads by it."""
+    """A person to write to.
+
+    Only ``email`` is required; results are matched to leads by it (docs/api.md, "Endpoints").
+    """
 
     email: str
     name: str | None = None
@@ -75,9 +78,9 @@ class Lead:
 
 @dataclass(frozen=True, slots=True)
 class LeadList:
-    """A list: the leads of one accepted batch and how far MachFive has come with them.
+    """A list: the leads of one accepted batch, and its status.
 
-    ``processing_status`` is kept as sent: statuses the contract does not know mean "still running".
+    ``processing_status`` is kept as sent. An unknown status means "still running" (docs/api.md, "Met in practice").
     """
 
     id: str
@@ -124,7 +127,7 @@ class LeadList:
 
     @property
     def is_failed(self) -> bool:
-        """Whether the list ended failed: final, and never exported."""
+        """Whether the list failed. That is final: a failed list can never be exported (docs/api.md, "Endpoints")."""
         return self.processing_status == "failed"
 
 
@@ -152,7 +155,7 @@ class Email:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedBatch:
-    """The answer to ``generate-batch``: the list that was bought."""
+    """The response of ``generate-batch``: the list that was bought."""
 
     list_id: str
     status: str | None = None
@@ -161,8 +164,8 @@ class AcceptedBatch:
 
     @classmethod
     def from_json(cls, data: Any) -> AcceptedBatch:
-        """Read the answer; raises :class:`ShapeError`, ``list_id`` being what matters."""
-        item = _mapping(data, "the answer")
+        """Read the response; raises :class:`ShapeError` if it has no ``list_id``."""
+        item = _mapping(data, "the response")
         return cls(
             list_id=_text(item, "list_id"),
             status=_optional_text(item, "status"),
@@ -173,7 +176,7 @@ class AcceptedBatch:
 
 @dataclass(frozen=True, slots=True)
 class GeneratedSequence:
-    """The emails of one lead, as ``generate`` answers them.
+    """The emails of one lead, the response of ``generate``.
 
     A sequence recovered from its list has neither ``lead_id`` nor ``credits_remaining``.
     """
@@ -185,8 +188,8 @@ class GeneratedSequence:
 
     @classmethod
     def from_json(cls, data: Any) -> GeneratedSequence:
-        """Read the answer; raises :class:`ShapeError`."""
-        item = _mapping(data, "the answer")
+        """Read the response; raises :class:`ShapeError`."""
+        item = _mapping(data, "the response")
         return cls(
             list_id=_text(item, "list_id"),
             sequence=tuple(Email.from_json(email) for email in array(item, "sequence")),
@@ -209,14 +212,14 @@ class GeneratedSequence:
 
 def array(data: Any, name: str) -> list[Any]:
     """Return the array under ``name``; raises :class:`ShapeError`."""
-    value = _mapping(data, "the answer").get(name)
+    value = _mapping(data, "the response").get(name)
     if not isinstance(value, list):
         raise ShapeError(f"{name!r} is not an array")
     return value
 
 
 def id_and_status(data: Any) -> tuple[str, str]:
-    """Read of a list what a poll needs; raises :class:`ShapeError`."""
+    """Return the id and status of a list, all that a poll needs; raises :class:`ShapeError`."""
     item = _mapping(data, "a list")
     return _text(item, "id"), _text(item, "processing_status")
 

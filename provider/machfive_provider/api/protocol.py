@@ -1,7 +1,7 @@
-"""Each call of the API, described once: the request to build and how to decipher its answer.
+"""Each call of the API, described once: the request to send and how to parse its response.
 
-Pure functions over bytes: no network, no clock but the one passed in. Both clients carry these
-calls; neither knows an endpoint.
+Pure functions over bytes: no network and no clock. Both clients carry these calls; neither knows an
+endpoint. The endpoints are those of ``docs/api.md``, "Endpoints".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from machfive_provider import exceptions
 from machfive_provider.api.call import Call, Request, Response
-from machfive_provider.api.error_answers import describe, error_from, protocol_error
+from machfive_provider.api.error_responses import describe, error_from, protocol_error
 from machfive_provider.api.models import (
     AcceptedBatch,
     Campaign,
@@ -45,10 +45,10 @@ __all__ = [
 
 T = TypeVar("T")
 
-PAGE_SIZE = 100  # the most GET /lists gives at once (API.md)
+PAGE_SIZE = 100  # the largest page of GET /lists (docs/api.md, "Endpoints")
 EXPORT_FORMATS = ("csv", "json")
 
-# Seconds without a byte. generate writes the emails before it answers: 3-10 minutes (API.md).
+# Seconds without a byte. generate responds when the emails are written: 3-10 minutes (docs/api.md, "Endpoints").
 _BATCH, _EXPORT, _GENERATE = 60.0, 120.0, 660.0
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 
@@ -62,7 +62,7 @@ def list_campaigns(query: str | None = None) -> Call[list[Campaign]]:
 def generate(
     campaign_id: str, lead: Lead | Mapping[str, Any], options: GenerationOptions | None = None
 ) -> Call[GeneratedSequence]:
-    """Write one lead's emails synchronously. Spends a credit; the answer takes minutes."""
+    """Write one lead's emails synchronously. Spends a credit; the response takes 3-10 minutes."""
     return _call(
         _post("generate", campaign_id, {"lead": _lead_json("lead", lead)}, options, _GENERATE),
         GeneratedSequence.from_json,
@@ -72,7 +72,7 @@ def generate(
 def generate_batch(
     campaign_id: str, leads: Sequence[Lead | Mapping[str, Any]], options: GenerationOptions | None = None
 ) -> Call[AcceptedBatch]:
-    """Submit leads as one list. Spends a credit a lead; answers 200 or 202 at once."""
+    """Submit leads as one list. Spends a credit a lead; responds at once, with 202 or 200."""
     if isinstance(leads, (str, bytes, Mapping)) or not leads:
         raise exceptions.InvalidLeadsError(f"leads must be a list with at least one lead, not {kind_of(leads)}.")
     body = {"leads": [_lead_json(f"leads[{index}]", lead) for index, lead in enumerate(leads)]}
@@ -88,7 +88,7 @@ def list_lists(campaign_id: str | None = None, status: str | None = None, offset
 def list_statuses(status: str, offset: int = 0) -> Call[list[tuple[str, str]]]:
     """One page of the lists in a status, as ids and the statuses shown.
 
-    Nothing else is read off it: who waits for thousands of lists reads such pages all the time.
+    Nothing else is parsed: a triggerer that waits for thousands of lists reads such pages all the time.
     """
     return _call(_page(None, status, offset), lambda data: [id_and_status(item) for item in array(data, "lists")])
 
@@ -100,7 +100,7 @@ def get_list(list_id: str) -> Call[LeadList]:
 
 
 def export(list_id: str, export_format: str = "csv") -> Request:
-    """Build the request for the written emails; its answer is streamed, so there is nothing to decipher."""
+    """Build the request for the written emails. Its response is streamed, so there is nothing to parse."""
     if export_format not in EXPORT_FORMATS:
         raise exceptions.ConfigurationError(
             f"format is {export_format!r}: the API exports {' or '.join(EXPORT_FORMATS)}."
@@ -116,15 +116,15 @@ def export(list_id: str, export_format: str = "csv") -> Request:
 
 
 def opens_export(status: int, content_type: str | None) -> bool:
-    """Whether an answer to :func:`export` is one: a proxy's or portal's page may come with status 200 as well."""
+    """Whether the response to :func:`export` is an export: a proxy's HTML page may have status 200 as well."""
     return status == 200 and not (content_type or "").lower().startswith("text/html")
 
 
 class ListPages:
-    """Paging through ``GET /lists``, as a conversation that either client can hold.
+    """Pages through ``GET /lists``, newest list first; works with either client.
 
-    Lists submitted meanwhile push older ones onto the next page, so a list may be seen twice: it is
-    given out once.
+    A list that is bought meanwhile moves all older ones back by one place, so that a list may be on two
+    pages. It is given out once.
     """
 
     def __init__(self, campaign_id: str | None = None, status: str | None = None) -> None:
@@ -138,7 +138,7 @@ class ListPages:
         return list_lists(*self._filters, offset=self._offset)
 
     def take(self, page: list[LeadList]) -> list[LeadList]:
-        """Note a page's arrival and return what is new on it."""
+        """Take in a page and return the lists that no earlier page had."""
         new = [item for item in page if item.id not in self._seen]
         if len(page) >= PAGE_SIZE and not new:
             raise exceptions.ProtocolError("a whole page of lists was sent twice", endpoint="GET /api/v1/lists")
@@ -203,20 +203,23 @@ def _post(
 
 
 def _call(request: Request, read: Callable[[Any], T]) -> Call[T]:
+    # generate-batch may respond 200 or 202 (docs/api.md, "Two generations").
     expected = (200,) if request.repeatable else (200, 202)
 
-    def decipher(response: Response) -> T:
+    def parse(response: Response) -> T:
         if response.status not in expected:
             raise error_from(request, response)
         try:
-            return read(_parse(response.body))
+            return read(_json(response.body))
         except ShapeError as error:
-            raise protocol_error(request, response, f"the answer is not what the contract says: {error}") from None
+            raise protocol_error(
+                request, response, f"the response does not follow the API's contract: {error}"
+            ) from None
 
-    return Call(request, decipher)
+    return Call(request, parse)
 
 
-def _parse(body: bytes) -> Any:
+def _json(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

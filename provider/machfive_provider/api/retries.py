@@ -1,6 +1,7 @@
-"""Whether to ask again and after how many seconds: pure decisions over plain numbers.
+"""Whether to send a request again, and after how many seconds: pure functions over plain numbers.
 
-Numbers, not tenacity objects, so that a policy survives the trip into a trigger and reads in a test.
+The vendor's errors page asks for exponential backoff on 500; ``Retry-After`` is of the newer generation
+(docs/api.md, "Errors" and "Two generations").
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class RetryPolicy:
     :param attempts: requests in all, the first included; 1 never repeats
     :param within: seconds from the first request after which no further one is made
     :param base: seconds; the longest first pause
-    :param cap: seconds; the longest pause of our own choosing
-    :param retry_after_cap: seconds; the longest pause taken on the server's word
+    :param cap: seconds; the longest pause where the server asks for none
+    :param retry_after_cap: seconds; the longest pause that the server may ask for
     """
 
     attempts: int = 5
@@ -39,10 +40,10 @@ ONCE = RetryPolicy(attempts=1)
 
 
 def may_repeat(error: BaseException, *, repeatable: bool) -> bool:
-    """Whether a request that ended in ``error`` may be sent again by the client itself.
+    """Whether the client may send a request again that ended in ``error``.
 
-    :param repeatable: True for reads. A paid request is repeated only if it never left this machine:
-        the API has no idempotency key, so a second one may be a second purchase.
+    :param repeatable: True for reads. A paid request is repeated only if it never left this machine: the API
+        has no idempotency key (docs/api.md, "Endpoints"), so a second one may be a second purchase.
     """
     if not repeatable:
         return isinstance(error, TransportError) and not error.may_have_arrived
@@ -52,10 +53,10 @@ def may_repeat(error: BaseException, *, repeatable: bool) -> bool:
 def backoff(policy: RetryPolicy, attempt: int, error: BaseException | None, jitter: Callable[[], float]) -> float:
     """Seconds to pause after the given attempt (counted from 1).
 
-    The server's ``Retry-After`` is taken up to its cap; otherwise exponential with full jitter, so
-    that many tasks that failed together do not come back together.
+    The server's ``Retry-After`` is honoured up to ``retry_after_cap``. Otherwise the pause is exponential with
+    full jitter, so that many tasks that failed together do not come back together.
 
-    :param jitter: gives a number in [0, 1)
+    :param jitter: returns a number in [0, 1)
     """
     if isinstance(error, MachFiveTransientError) and error.retry_after is not None:
         return min(error.retry_after, policy.retry_after_cap)
@@ -66,7 +67,7 @@ def backoff(policy: RetryPolicy, attempt: int, error: BaseException | None, jitt
 def should_stop(policy: RetryPolicy, attempt: int, elapsed: float, error: BaseException | None, pause: float) -> bool:
     """Whether to give up after the given attempt instead of pausing for ``pause`` seconds.
 
-    A pause the server asked for may reach past ``within``: leaving earlier would be a sure failure.
+    A pause that the server asked for may end after ``within``: a request before its end would surely be refused.
     """
     if attempt >= policy.attempts or elapsed >= policy.within:
         return True

@@ -1,4 +1,4 @@
-"""Reads an Airflow connection of type ``machfive``: every field checked, nothing sent, nothing blocking."""
+"""Reads an Airflow connection of type ``machfive`` and checks every field; nothing is sent and nothing blocks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from machfive_provider.api.settings import ClientSettings
+from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.exceptions import ConfigurationError
 
 __all__ = ["ConnectionSettings"]
@@ -22,11 +22,11 @@ class _Connection(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
-    """What a connection says.
+    """The fields of a connection.
 
     :param client: address and key
-    :param namespace: tells deployments apart that share one workspace
-    :param max_concurrent_batches: the workspace's limit, where the user knows it
+    :param namespace: keeps Airflow deployments apart that share one workspace
+    :param max_concurrent_batches: the workspace's limit of batches at once, if the user gave it
     """
 
     client: ClientSettings
@@ -51,7 +51,7 @@ class ConnectionSettings:
 
 
 def _with_port(host: str, port: int) -> str:
-    """Add the port field to a host that names none; a form or URI may keep the two apart."""
+    """Add the port to a host without one: a connection given as a URI keeps the two in separate fields."""
     scheme, separator, rest = host.rpartition("//")
     name, slash, path = rest.partition("/")
     if ":" in name.rpartition("]")[2]:

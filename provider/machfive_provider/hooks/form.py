@@ -1,6 +1,6 @@
-"""The connection form, described once: for provider info (Airflow 3.2 and later) and for the hook (before).
+"""The connection form, for ``get_provider_info`` (Airflow 3.2 and later) and for the hook (Airflow 3.1).
 
-Imports nothing: Airflow reads provider info while it is itself still being imported.
+Imports nothing: Airflow reads provider info while Airflow itself is still being imported.
 """
 
 from __future__ import annotations

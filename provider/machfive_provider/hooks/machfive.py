@@ -1,4 +1,4 @@
-"""MachFiveHook: what a DAG author can ask of MachFive, synchronously or awaited."""
+"""MachFiveHook: the calls of the MachFive API, made through an Airflow connection."""
 
 from __future__ import annotations
 
@@ -33,15 +33,17 @@ _CANDIDATES = 10
 
 
 class MachFiveHook(BaseHook):
-    """Talks to one MachFive workspace through an Airflow connection.
+    """Calls the API of one MachFive workspace through an Airflow connection.
 
-    Reads repeat themselves on passing failures. ``generate`` and ``generate_batch`` spend credits and
-    are never repeated once the request may have arrived; operators add the look for an earlier
-    purchase. Every method has an awaitable twin prefixed ``a``. All raise
-    :class:`~machfive_provider.exceptions.MachFiveError`.
+    Reads are repeated after a failure that may pass. ``generate`` and ``generate_batch`` spend credits: they are
+    not repeated once the request may have arrived. The operators also search for an earlier purchase first.
+    Each read has a twin for event loops, with the prefix ``a``: ``await hook.aget_list(list_id)``. The paid calls
+    have none: workers alone send them. The API is described in ``docs/api.md``, the exceptions in ``docs/errors.md``.
 
-    :param machfive_conn_id: the connection: API key as password, base URL as host (empty for MachFive)
-    :param retry_policy: how reads repeat themselves
+    :param machfive_conn_id: the connection: API key as password, base URL as host (empty for
+        ``https://app.machfive.io``); ``machfive_default`` by default
+    :param retry_policy: how reads are repeated; by default 5 requests within 60 seconds
+    :raises MachFiveError: every method raises its subclasses; ``test_connection`` raises nothing
     """
 
     conn_name_attr = "machfive_conn_id"
@@ -64,18 +66,18 @@ class MachFiveHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return the form's labels, for Airflow before 3.2."""
+        """Return the form's labels. Airflow 3.1 asks the hook; later ones read ``get_provider_info``."""
         return FIELD_BEHAVIOUR
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's extra fields, for Airflow before 3.2; none where Flask's form packages are missing."""
+        """Return the form's extra fields, for Airflow 3.1; none where Flask's form packages are missing."""
         try:
             from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
             from flask_babel import lazy_gettext
             from wtforms import IntegerField, StringField
         except ImportError:
-            return {}  # raising would cost the form its labels as well
+            return {}  # with an exception the form would lose its labels as well
 
         kinds = {"namespace": StringField, "max_concurrent_batches": IntegerField}
         return {
@@ -87,17 +89,20 @@ class MachFiveHook(BaseHook):
 
     @property
     def settings(self) -> ConnectionSettings:
-        """What the connection says; looked up once."""
+        """The connection's settings, looked up once.
+
+        :raises ConfigurationError: if the connection is missing or a field of it is wrong
+        """
         if self._settings is None:
             from airflow.sdk.log import mask_secret
 
             self._settings = ConnectionSettings.from_connection(_found(self.machfive_conn_id, self.get_connection))
-            # Airflow masks the password as it is stored; the key is that without white space around it.
+            # Airflow masks the password as it is stored; the key has no white space around it.
             mask_secret(self._settings.client.api_key)
         return self._settings
 
     async def aget_settings(self) -> ConnectionSettings:
-        """Return what the connection says, without blocking the event loop."""
+        """Return :attr:`settings` without blocking the event loop."""
         if self._settings is None:
             self._settings = await load_settings_async(self.machfive_conn_id)
         return self._settings
@@ -115,7 +120,10 @@ class MachFiveHook(BaseHook):
         return self._aclient
 
     def list_campaigns(self, query: str | None = None) -> list[Campaign]:
-        """Return the workspace's campaigns whose name contains ``query``, whatever the case."""
+        """Return the workspace's campaigns (``GET /api/v1/campaigns``).
+
+        :param query: a part of the name, in any case; all campaigns by default
+        """
         return self.get_conn().send(protocol.list_campaigns(query))
 
     async def alist_campaigns(self, query: str | None = None) -> list[Campaign]:
@@ -123,9 +131,10 @@ class MachFiveHook(BaseHook):
         return await (await self.aget_conn()).send(protocol.list_campaigns(query))
 
     def resolve_campaign(self, name: str) -> Campaign:
-        """Return the one campaign of that name (exact but for case).
+        """Return the campaign of that name.
 
-        :raises ConfigurationError: if none or several have it; the message lists the candidates
+        :param name: the whole name; case and white space around it do not matter
+        :raises ConfigurationError: if no campaign or several have the name; the message lists the candidates
         """
         matches = _named(name, self.list_campaigns(name.strip()))
         return matches[0] if len(matches) == 1 else _refuse(name, matches, self.list_campaigns())
@@ -138,42 +147,56 @@ class MachFiveHook(BaseHook):
     def generate(
         self, campaign_id: str, lead: Lead | Mapping[str, Any], options: GenerationOptions | None = None
     ) -> GeneratedSequence:
-        """Write one lead's emails and return them: spends a credit and takes minutes."""
-        return self.get_conn().send(protocol.generate(campaign_id, lead, options))
+        """Write one lead's emails and return them; blocks for 3-10 minutes (``POST …/generate``).
 
-    async def agenerate(
-        self, campaign_id: str, lead: Lead | Mapping[str, Any], options: GenerationOptions | None = None
-    ) -> GeneratedSequence:
-        """Await :meth:`generate`."""
-        return await (await self.aget_conn()).send(protocol.generate(campaign_id, lead, options))
+        Spends a credit, two with the option ``enrichment_enabled`` (docs/api.md, "Two generations").
+
+        :param campaign_id: UUID of the campaign
+        :param lead: a ``Lead``, or a mapping of the API's field names with an ``email``
+        :param options: the API's ``options``, sent as given; none by default
+        :raises InvalidLeadsError: if the lead cannot be sent; nothing was spent
+        :raises TransportError: if no response arrived; ``may_have_arrived`` says whether it may have been bought
+        :raises ServerError: if MachFive failed; it may have been bought
+        """
+        return self.get_conn().send(protocol.generate(campaign_id, lead, options))
 
     def generate_batch(
         self, campaign_id: str, leads: Sequence[Lead | Mapping[str, Any]], options: GenerationOptions | None = None
     ) -> AcceptedBatch:
-        """Submit leads as one list: spends a credit a lead."""
+        """Submit leads as one list and return its id (``POST …/generate-batch``).
+
+        Spends a credit a lead, two with the option ``enrichment_enabled`` (docs/api.md, "Two generations").
+
+        :param campaign_id: UUID of the campaign
+        :param leads: at least one lead, as for :meth:`generate`
+        :param options: as for :meth:`generate`
+        :raises WorkspaceLimitError: if the workspace processes as many batches as it may; nothing was spent
+        :raises MachFiveError: as for :meth:`generate`
+        """
         return self.get_conn().send(protocol.generate_batch(campaign_id, leads, options))
 
-    async def agenerate_batch(
-        self, campaign_id: str, leads: Sequence[Lead | Mapping[str, Any]], options: GenerationOptions | None = None
-    ) -> AcceptedBatch:
-        """Await :meth:`generate_batch`."""
-        return await (await self.aget_conn()).send(protocol.generate_batch(campaign_id, leads, options))
-
     def iter_lists(self, campaign_id: str | None = None, status: str | None = None) -> Iterator[LeadList]:
-        """Yield the workspace's lists, newest first, page after page."""
+        """Yield the workspace's lists, newest first, page after page (``GET /api/v1/lists``).
+
+        :param campaign_id: UUID of a campaign; all campaigns by default
+        :param status: a ``processing_status``: pending, processing, completed or failed; any by default
+        """
         pages = protocol.ListPages(campaign_id, status)
         while not pages.done:
             yield from pages.take(self.get_conn().send(pages.call()))
 
     async def aiter_lists(self, campaign_id: str | None = None, status: str | None = None) -> AsyncIterator[LeadList]:
-        """Yield what :meth:`iter_lists` yields, awaited."""
+        """Yield the same as :meth:`iter_lists`, on an event loop."""
         pages = protocol.ListPages(campaign_id, status)
         while not pages.done:
             for each in pages.take(await (await self.aget_conn()).send(pages.call())):
                 yield each
 
     def get_list(self, list_id: str) -> LeadList:
-        """Return one list and how far it is."""
+        """Return one list with its status (``GET /api/v1/lists/{list_id}``).
+
+        :raises NotFoundError: if the workspace has no such list
+        """
         return self.get_conn().send(protocol.get_list(list_id))
 
     async def aget_list(self, list_id: str) -> LeadList:
@@ -181,7 +204,11 @@ class MachFiveHook(BaseHook):
         return await (await self.aget_conn()).send(protocol.get_list(list_id))
 
     def find_list(self, campaign_id: str, name: str, since: datetime) -> LeadList | None:
-        """Return the newest list whose name contains ``name``, created at ``since`` or later; None if there is none."""
+        """Return the newest list whose name contains ``name``; None if there is none.
+
+        :param campaign_id: UUID of the campaign it was bought for
+        :param since: a time with a zone; the search ends at the first list that is older
+        """
         for each in self.iter_lists(campaign_id):
             if each.created_at and each.created_at < since:
                 return None
@@ -199,23 +226,27 @@ class MachFiveHook(BaseHook):
         return None
 
     def stream_export(self, list_id: str, format: str = "csv") -> Iterator[bytes]:  # noqa: A002 - the API's word
-        """Yield the written emails as the API sends them, in constant memory.
+        """Yield the written emails as the API sends them, in constant memory (``GET …/export``).
 
-        :param format: ``csv`` or ``json``
+        :param format: ``csv`` (default) or ``json``
+        :raises TransportError: if the response breaks off; what was yielded before is incomplete
         :raises NotReadyError: before the list has completed
         """
         return self.get_conn().stream(protocol.export(list_id, format))
 
     async def astream_export(self, list_id: str, format: str = "csv") -> AsyncIterator[bytes]:  # noqa: A002
-        """Yield what :meth:`stream_export` yields, awaited."""
+        """Yield the same as :meth:`stream_export`, on an event loop."""
         async for chunk in (await self.aget_conn()).stream(protocol.export(list_id, format)):
             yield chunk
 
     def test_connection(self) -> tuple[bool, str]:
-        """Say which campaigns the key sees, or exactly what is wrong; never raises, never shows the key."""
+        """Return whether the connection works, and a text: the workspace's campaigns, or what is wrong.
+
+        Never raises and never shows the key.
+        """
         try:
             return True, greeting(self.settings, self.list_campaigns())
-        except Exception as error:  # noqa: BLE001 - Airflow shows the text; an exception would be a blank page
+        except Exception as error:  # noqa: BLE001 - Airflow shows the text to the user
             return False, diagnosis(error, self._settings)
 
     async def atest_connection(self) -> tuple[bool, str]:
@@ -226,7 +257,7 @@ class MachFiveHook(BaseHook):
             return False, diagnosis(error, self._settings)
 
     def forget_connection(self) -> None:
-        """Drop client and settings, so that the next call reads the connection anew: keys are rotated."""
+        """Drop client and settings, so that the next call reads the connection again: its key may have changed."""
         self.close()
         self._settings = None
 
@@ -254,7 +285,7 @@ class MachFiveHook(BaseHook):
 async def load_settings_async(conn_id: str) -> ConnectionSettings:
     """Read a connection on an event loop; raises ``ConfigurationError``.
 
-    Through common-compat alone: any other way blocks or kills the triggerer on one Airflow or another.
+    Only common-compat's look-up works on the event loop of every supported Airflow's triggerer.
     """
     from airflow.providers.common.compat.connection import get_async_connection
 
@@ -273,7 +304,7 @@ def _found(conn_id: str, look_up: Any) -> Any:
 
 
 def _unreadable(conn_id: str, error: Exception) -> exceptions.MachFiveError:
-    """Tell a connection that is not there from one that cannot be read now: the second is worth a retry."""
+    """Return a permanent error for a connection that does not exist, a transient one if it cannot be read now."""
     if isinstance(error, AirflowNotFoundException) or "CONNECTION_NOT_FOUND" in str(error).upper():
         return exceptions.ConfigurationError(
             f"The Airflow connection {conn_id!r} does not exist. Add one of type MachFive with the API key as its "

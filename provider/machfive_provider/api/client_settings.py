@@ -1,4 +1,4 @@
-"""Where the API is and who is asking: checked once, before anything is sent."""
+"""The address and the key that a client needs, checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from machfive_provider.exceptions import ConfigurationError
 
 __all__ = ["DEFAULT_BASE_URL", "ClientSettings", "normalise_base_url"]
 
-DEFAULT_BASE_URL = "https://app.machfive.io"
+DEFAULT_BASE_URL = "https://app.machfive.io"  # docs/api.md, "Address and key"
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -40,7 +40,7 @@ class ClientSettings:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the API is on this very machine, as the sandbox is: no proxy leads there."""
+        """Whether the API is on this machine, as the sandbox is: no proxy leads there."""
         return _is_loopback(urlsplit(self.base_url).hostname or "")
 
 
@@ -64,7 +64,7 @@ def normalise_base_url(host: str | None) -> str:
     if not name or re.search(r"[\s\x00-\x1f\x7f]", text):
         raise _unusable("is not a URL")
     if "@" in url.netloc or url.query or url.fragment:
-        raise _unusable("must not hold a user, a query or a fragment; the API key belongs into the password field")
+        raise _unusable("must not hold a user, a query or a fragment; the API key belongs in the password field")
     return _checked_scheme(url, name)
 
 
@@ -74,7 +74,7 @@ def _checked_scheme(url: SplitResult, name: str) -> str:
         raise _unusable("must start with https://")
     if scheme == "http" and not _is_loopback(name):
         raise _unusable("uses plain http, which would send the API key unencrypted; only loopback may (use https://)")
-    # People paste the address of the API itself; every path of ours begins with that part.
+    # People paste the address of the API itself; every path in protocol.py begins with /api/v1.
     path = url.path.rstrip("/").removesuffix("/api/v1").rstrip("/")
     return f"{scheme}://{url.netloc}{path}"
 

@@ -1,4 +1,4 @@
-"""What an answer means that is not the expected one: which error, and what it tells."""
+"""Turns a response that is not the expected one into an exception: which class, and what its text says."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEY = re.compile(r"mf_(live|test)_[^\s\"'\\,;<>]+")
 
 
 def error_from(request: Request, response: Response) -> exceptions.MachFiveError:
-    """Return the exception for an answer that is not the expected one: never raises."""
+    """Return the exception for a response that is not the expected one. Never raises."""
     if response.status < 400 or response.status > 599:
         return _unexpected_status(request, response)
     try:
@@ -48,15 +48,16 @@ def _unexpected_status(request: Request, response: Response) -> exceptions.Proto
             response,
             "a redirect, which is not followed; put the final address into the connection's host",
         )
-    return protocol_error(request, response, f"{describe(response.body)}, which is not what the contract says")
+    return protocol_error(request, response, f"{describe(response.body)}, which does not follow the API's contract")
 
 
 def protocol_error(request: Request, response: Response, why: str) -> exceptions.ProtocolError:
-    """Return the error for an answer that is not what the contract says."""
+    """Return the error for a response that does not follow the contract (docs/api.md)."""
     return exceptions.ProtocolError(why, **_context(request, response, {}))
 
 
 def _context(request: Request, response: Response, body: Mapping[str, Any]) -> dict[str, Any]:
+    # The vendor's errors page asks for a request id but names no field; the newer generation has it in the body.
     ids: Iterable[Any] = (body.get("request_id"), *map(response.headers.get, ("x-request-id", "request-id")))
     request_id = next((str(each) for each in ids if isinstance(each, str) and each.strip()), None)
     return {
@@ -67,6 +68,7 @@ def _context(request: Request, response: Response, body: Mapping[str, Any]) -> d
 
 
 def _error_class(status: int, code: str | None) -> type[exceptions.MachFiveError]:
+    """Return the class for a status and code: docs/api.md, "Errors" and "Met in practice"."""
     if status >= 500 or status == 408:
         return exceptions.ServerError
     if status == 409 and code in ("NOT_READY", None):
@@ -83,7 +85,7 @@ def _error_class(status: int, code: str | None) -> type[exceptions.MachFiveError
 
 
 def _clean(text: str) -> str:
-    """Blank out anything that looks like a key: a server may quote the one it refused."""
+    """Replace anything that looks like a key by ``***``: a server may quote the key it refused."""
     return _KEY.sub("***", text)
 
 
