@@ -6,10 +6,6 @@ import httpx
 import pytest
 
 from machfive_provider.sandbox import Sandbox
-from machfive_provider.sandbox.app import build_app
-from machfive_provider.sandbox.pause import Pause
-from machfive_provider.sandbox.settings import SandboxSettings
-from machfive_provider.sandbox.state import State
 from tests.sandbox.conftest import MakeWorld, World
 
 
@@ -135,9 +131,7 @@ def test_this_machine_is_let_in_by_any_of_its_names(world: World, headers: dict[
 @pytest.mark.parametrize(("address", "status"), [("192.0.2.7", 403), ("127.0.0.9", 200)])
 async def test_other_machines_are_kept_out(address: str, status: int) -> None:
     # No test can connect from another machine, so the application is called as uvicorn would for one.
-    pause = Pause()
-    app = build_app(State(SandboxSettings(), lambda: 0.0), pause)
-    transport = httpx.ASGITransport(app, client=(address, 9))
+    transport = httpx.ASGITransport(Sandbox().app, client=(address, 9))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         assert (await client.get("/_sandbox/state")).status_code == status
 

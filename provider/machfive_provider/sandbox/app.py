@@ -10,15 +10,14 @@ from starlette.routing import Route
 
 from machfive_provider.sandbox.control import Control
 from machfive_provider.sandbox.errors import CODES, ApiError, error_body
-from machfive_provider.sandbox.pause import Pause
 from machfive_provider.sandbox.routes import Api
 from machfive_provider.sandbox.state import State
 from machfive_provider.sandbox.wire import Wire
 
 
-def build_app(state: State, pause: Pause) -> Wire:
+def build_app(state: State) -> Wire:
     """Build the ASGI application to be served."""
-    api = Api(state, pause)
+    api = Api(state)
     routes = [
         Route("/api/v1/campaigns", api.campaigns, methods=["GET"]),
         Route("/api/v1/campaigns/{campaign_id}/generate", api.generate, methods=["POST"]),
@@ -43,7 +42,7 @@ def build_app(state: State, pause: Pause) -> Wire:
         exception_handlers={ApiError: refuse, HTTPException: refuse, Exception: refuse},
     )
     app.router.redirect_slashes = False
-    return Wire(app, state, pause)
+    return Wire(app, state)
 
 
 def _refusal(request: Request, problem: Exception, generation: str) -> Response:

@@ -15,10 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from machfive_provider.sandbox.errors import CODES, error_body
 from machfive_provider.sandbox.faults import Fault
-from machfive_provider.sandbox.pause import Pause
+from machfive_provider.sandbox.pause import pause
 from machfive_provider.sandbox.state import State
 
 _JSON = "application/json"
+_DROPPED = "The sandbox dropped the connection, as a scripted fault told it to."
 _PROXY_PAGE = (
     "<html>\r\n<head><title>{status} {reason}</title></head>\r\n<body>\r\n<center><h1>{status} {reason}</h1>"
     "</center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
@@ -53,7 +54,6 @@ class Exchange:
     request_id: str
     endpoint: str
     state: State
-    pause: Pause
 
     async def run(self, send: Send | None = None) -> None:
         """Let the application handle the request, answering to `send`, or to the client."""
@@ -155,11 +155,12 @@ async def _html(exchange: Exchange, args: Mapping[str, Any]) -> None:
 
 
 async def _reset(exchange: Exchange, _args: Mapping[str, Any]) -> None:
-    if exchange.transport is not None:
-        raw = exchange.transport.get_extra_info("socket")
-        # Without lingering the close is a reset (RST), as when a machine on the way has died.
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        exchange.transport.abort()
+    if exchange.transport is None:
+        raise ConnectionResetError(_DROPPED)
+    raw = exchange.transport.get_extra_info("socket")
+    # Without lingering the close is a reset (RST), as when a machine on the way has died.
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    exchange.transport.abort()
     await exchange.disconnected()
 
 
@@ -168,8 +169,9 @@ async def _truncate(exchange: Exchange, args: Mapping[str, Any]) -> None:
     await exchange.start(answer.status, len(answer.body), answer.headers)
     kept = answer.body[: min(int(len(answer.body) * args["keep"]), max(0, len(answer.body) - 1))]
     await exchange.send({"type": "http.response.body", "body": kept, "more_body": True})
-    if exchange.transport is not None:
-        exchange.transport.close()
+    if exchange.transport is None:
+        raise ConnectionResetError(_DROPPED)
+    exchange.transport.close()
     await exchange.disconnected()
 
 
@@ -222,15 +224,13 @@ async def _edited(exchange: Exchange, edit: Callable[[dict[str, Any]], None]) ->
 
 
 async def _delay(exchange: Exchange, args: Mapping[str, Any]) -> None:
-    if await exchange.pause(args["seconds"]):
-        await exchange.run()
-    else:
-        await exchange.disconnected()
+    await pause(args["seconds"])
+    await exchange.run()
 
 
 async def _slow_headers(exchange: Exchange, args: Mapping[str, Any]) -> None:
     answer = await exchange.capture()
-    await exchange.pause(args["seconds"])
+    await pause(args["seconds"])
     await exchange.answer(answer.status, answer.body, answer.headers)
 
 

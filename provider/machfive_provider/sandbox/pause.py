@@ -1,26 +1,11 @@
-"""Waiting in real time that does not outlive the server."""
+"""Waiting inside a response, on the running event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 
 
-class Pause:
-    """Call it to wait; `stop` ends every wait, now and later. Belongs to the server's event loop."""
-
-    def __init__(self) -> None:
-        self._stopping = asyncio.Event()
-
-    async def __call__(self, seconds: float) -> bool:
-        """Wait for so many seconds; False where the server stops before they are over."""
-        if seconds > 0:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), None if seconds == math.inf else seconds)
-                return False
-        return True
-
-    def stop(self) -> None:
-        """End every wait; to be called on the server's loop."""
-        self._stopping.set()
+async def pause(seconds: float) -> None:
+    """Wait so many seconds of the running loop's time, or for ever."""
+    await (asyncio.Event().wait() if seconds == math.inf else asyncio.sleep(seconds))

@@ -16,7 +16,7 @@ from machfive_provider.sandbox.errors import ApiError, bad_request
 from machfive_provider.sandbox.exports import export_csv, export_json, write_sequence
 from machfive_provider.sandbox.faults import request_text
 from machfive_provider.sandbox.identity import make_uuid
-from machfive_provider.sandbox.pause import Pause
+from machfive_provider.sandbox.pause import pause
 from machfive_provider.sandbox.records import STATUSES, LeadList, Signature, Workspace, iso
 from machfive_provider.sandbox.state import State
 
@@ -60,11 +60,10 @@ def show_list_details(lead_list: LeadList, now: float) -> dict[str, Any]:
 
 
 class Api:
-    """The endpoints over one state. `pause` waits in real time and ends early when the server stops."""
+    """The endpoints over one state."""
 
-    def __init__(self, state: State, pause: Pause) -> None:
+    def __init__(self, state: State) -> None:
         self._state = state
-        self._pause = pause
 
     async def campaigns(self, request: Request) -> Response:
         """GET /campaigns."""
@@ -82,8 +81,7 @@ class Api:
         """POST /campaigns/{campaign_id}/generate: the list is there at once, the answer when it is written."""
         workspace, lead_list = await self._buy(request)
         settings = self._state.settings
-        if not await self._pause(math.inf if lead_list.stuck else settings.generate_seconds):
-            raise ApiError(500, "The sandbox is stopping.")
+        await pause(math.inf if lead_list.stuck else settings.generate_seconds)
         with self._state.changed:
             # The client's wait is real time, the list's may be an injected clock's: the answer ends both.
             if lead_list.forced is None and not lead_list.ends_failed:

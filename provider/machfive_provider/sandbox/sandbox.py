@@ -7,9 +7,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from starlette.types import ASGIApp
+
 from machfive_provider.sandbox.app import build_app
 from machfive_provider.sandbox.faults import Fault, make_fault
-from machfive_provider.sandbox.pause import Pause
 from machfive_provider.sandbox.records import LeadList, Purchase, RecordedRequest, Workspace
 from machfive_provider.sandbox.server import ServerThread
 from machfive_provider.sandbox.settings import Clock, SandboxSettings
@@ -28,6 +29,7 @@ class Sandbox:
     def __init__(self, settings: SandboxSettings | None = None, *, clock: Clock = time.time) -> None:
         self.settings = settings or SandboxSettings()
         self._state = State(self.settings, clock)
+        self._app = build_app(self._state)
         self._server: ServerThread | None = None
 
     def __enter__(self) -> Self:
@@ -43,8 +45,7 @@ class Sandbox:
         """Start to serve. Raises OSError where the port is taken, RuntimeError where it serves already."""
         if self._server is not None:
             raise RuntimeError("the sandbox is running already")
-        pause = Pause()
-        server = ServerThread(build_app(self._state, pause), self._state, pause, self.settings)
+        server = ServerThread(self._app, self._state, self.settings)
         server.start()
         self._server = server
 
@@ -53,6 +54,15 @@ class Sandbox:
         if self._server is not None:
             self._server.stop()
             self._server = None
+
+    @property
+    def app(self) -> ASGIApp:
+        """The ASGI application, to be called in an event loop of the caller's own; needs no `start`.
+
+        All waiting in it is asyncio's on the running loop. Where a fault drops the connection, it raises
+        ConnectionResetError, since there is no connection.
+        """
+        return self._app
 
     @property
     def port(self) -> int:

@@ -9,15 +9,13 @@ import threading
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from machfive_provider.sandbox.pause import Pause
 from machfive_provider.sandbox.settings import SandboxSettings
 from machfive_provider.sandbox.state import State
 
 _START_SECONDS = 30.0
-_STOP_SECONDS = 1.0
 # Longer than any sensible polling interval: a server that closes idle connections looks like a fault.
 _KEEP_ALIVE_SECONDS = 300
 
@@ -25,9 +23,8 @@ _KEEP_ALIVE_SECONDS = 300
 class _Server(uvicorn.Server):
     """Uvicorn's server, woken for its end instead of looking for it ten times a second."""
 
-    def __init__(self, config: uvicorn.Config, pause: Pause, started: threading.Event) -> None:
+    def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
         super().__init__(config)
-        self._pause = pause
         self._announced = started
         self._wake = asyncio.Event()
 
@@ -44,27 +41,31 @@ class _Server(uvicorn.Server):
             server.close()
         for listening in sockets or []:
             listening.close()
-        self._drop_connections()
-        if self.server_state.tasks:
-            # A request without a client ends by itself; what does not is cancelled with the loop.
-            await asyncio.wait(self.server_state.tasks, timeout=_STOP_SECONDS)
-        # The loop tells a protocol that its connection is lost one turn after it was dropped.
-        await asyncio.sleep(0)
-        for server in self.servers:
-            await server.wait_closed()
-
-    def _drop_connections(self) -> None:
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
+        # The loop tells a protocol that its connection is lost one turn after it was dropped.
+        await asyncio.sleep(0)
+        for task in self.server_state.tasks:
+            task.cancel()
+        await asyncio.gather(*self.server_state.tasks)
+        for server in self.servers:
+            await server.wait_closed()
 
     def end(self) -> None:
         """Stop soon; to be called on the server's loop."""
-        # Before the waits end, or their answers would still be sent.
-        self._drop_connections()
-        self._pause.stop()
         self.should_exit = True
         self._wake.set()
+
+
+def _until_stopped(app: ASGIApp) -> ASGIApp:
+    """Let a request that is cancelled at the end of the server end quietly: uvicorn would log it as an error."""
+
+    async def quiet_app(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await app(scope, receive, send)
+
+    return quiet_app
 
 
 def _protocol(state: State) -> type[H11Protocol]:
@@ -95,13 +96,13 @@ class ServerThread:
     The socket is bound at once: raises OSError where the address cannot be had.
     """
 
-    def __init__(self, app: ASGIApp, state: State, pause: Pause, settings: SandboxSettings) -> None:
+    def __init__(self, app: ASGIApp, state: State, settings: SandboxSettings) -> None:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=256)
         self.port: int = self._socket.getsockname()[1]
         self._started = threading.Event()
         config = uvicorn.Config(
-            app,
+            _until_stopped(app),
             http=_protocol(state),
             ws="none",
             lifespan="off",
@@ -109,7 +110,7 @@ class ServerThread:
             log_config=None,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
-        self._server = _Server(config, pause, self._started)
+        self._server = _Server(config, self._started)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name=f"machfive-sandbox-{self.port}", daemon=True)
 

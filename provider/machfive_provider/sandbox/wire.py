@@ -16,7 +16,6 @@ from machfive_provider.sandbox.endpoints import endpoint_of, is_control
 from machfive_provider.sandbox.faults import request_text
 from machfive_provider.sandbox.identity import digest
 from machfive_provider.sandbox.misbehaviour import Exchange, misbehave
-from machfive_provider.sandbox.pause import Pause
 from machfive_provider.sandbox.records import RecordedRequest
 from machfive_provider.sandbox.routes import key_of
 from machfive_provider.sandbox.state import State
@@ -27,10 +26,9 @@ _KEY_HEADERS = ("authorization", "x-api-key")
 class Wire:
     """Wraps the application; nothing may wrap this."""
 
-    def __init__(self, app: ASGIApp, state: State, pause: Pause) -> None:
+    def __init__(self, app: ASGIApp, state: State) -> None:
         self._app = app
         self._state = state
-        self._pause = pause
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -59,7 +57,6 @@ class Wire:
             request_id=request_id,
             endpoint=recorded.endpoint,
             state=self._state,
-            pause=self._pause,
         )
         await misbehave(exchange, fault)
 
