@@ -5,7 +5,7 @@ import re
 import pytest
 
 from machfive_provider.sandbox import Sandbox, SandboxSettings
-from machfive_provider.sandbox.writing import write_email
+from machfive_provider.sandbox.exports import write_email
 from tests.sandbox.conftest import LEAD, MakeWorld
 
 LEADS = [

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from machfive_provider.sandbox.sandbox import Sandbox
-from machfive_provider.sandbox.settings import Generation, SandboxSettings
+from machfive_provider.sandbox.workspaces import Generation, SandboxSettings
 
 
 def _parser() -> argparse.ArgumentParser:

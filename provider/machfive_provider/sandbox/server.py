@@ -1,4 +1,4 @@
-"""Uvicorn in a thread with a loop of its own: started and stopped by event, never by guessing."""
+"""Uvicorn in a thread with a loop of its own: it tells when it has started and is woken to stop."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from machfive_provider.sandbox.settings import SandboxSettings
-from machfive_provider.sandbox.state import State
+from machfive_provider.sandbox.store import Store
+from machfive_provider.sandbox.workspaces import SandboxSettings
 
 _START_SECONDS = 30.0
 # Longer than any sensible polling interval: a server that closes idle connections looks like a fault.
@@ -21,7 +21,7 @@ _KEEP_ALIVE_SECONDS = 300
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, woken for its end instead of looking for it ten times a second."""
+    """Uvicorn's server, woken to stop instead of looking ten times a second whether it shall."""
 
     def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
         super().__init__(config)
@@ -68,17 +68,17 @@ def _until_stopped(app: ASGIApp) -> ASGIApp:
     return quiet_app
 
 
-def _protocol(state: State) -> type[H11Protocol]:
-    """Make a protocol that counts open connections in the state."""
+def _protocol(store: Store) -> type[H11Protocol]:
+    """Make a protocol that counts open connections in the store."""
 
     def count(by: int) -> None:
-        with state.changed:
-            state.open_connections += by
-            state.changed.notify_all()
+        with store.changed:
+            store.open_connections += by
+            store.changed.notify_all()
 
     class CountedProtocol(H11Protocol):
         def connection_made(self, transport: Any) -> None:
-            # asyncio does it only for sockets made with an explicit protocol; without it, answers wait 40 ms.
+            # asyncio does it only for sockets made with an explicit protocol; without it, responses wait 40 ms.
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             count(1)
             super().connection_made(transport)
@@ -96,14 +96,14 @@ class ServerThread:
     The socket is bound at once: raises OSError where the address cannot be had.
     """
 
-    def __init__(self, app: ASGIApp, state: State, settings: SandboxSettings) -> None:
+    def __init__(self, app: ASGIApp, store: Store, settings: SandboxSettings) -> None:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=256)
         self.port: int = self._socket.getsockname()[1]
         self._started = threading.Event()
         config = uvicorn.Config(
             _until_stopped(app),
-            http=_protocol(state),
+            http=_protocol(store),
             ws="none",
             lifespan="off",
             access_log=settings.access_log,

@@ -1,9 +1,10 @@
-"""Request faults acted out: what the client sees instead of, or after, the right answer."""
+"""Request faults acted out: what the client sees instead of, or after, the right response."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,10 +14,9 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from machfive_provider.sandbox.errors import CODES, error_body
 from machfive_provider.sandbox.faults import Fault
-from machfive_provider.sandbox.pause import pause
-from machfive_provider.sandbox.state import State
+from machfive_provider.sandbox.store import Store
+from machfive_provider.sandbox.validation import CODES, error_body
 
 _JSON = "application/json"
 _DROPPED = "The sandbox dropped the connection, as a scripted fault told it to."
@@ -33,8 +33,8 @@ _REASONS = {
 
 
 @dataclass
-class Answer:
-    """A complete answer of the application, held back."""
+class HeldResponse:
+    """A complete response of the application, not sent yet."""
 
     status: int = 200
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Answer:
 
 @dataclass
 class Exchange:
-    """One request and the ways to answer it. `send` notes the status the client gets."""
+    """One request and the ways to respond to it. `send` records the status the client gets."""
 
     app: ASGIApp
     scope: Scope
@@ -53,10 +53,10 @@ class Exchange:
     transport: asyncio.Transport | None
     request_id: str
     endpoint: str
-    state: State
+    store: Store
 
     async def run(self, send: Send | None = None) -> None:
-        """Let the application handle the request, answering to `send`, or to the client."""
+        """Let the application handle the request; its response goes to `send`, or to the client."""
         read = False
 
         async def replay() -> Message:
@@ -76,28 +76,28 @@ class Exchange:
 
         return naming_send
 
-    async def capture(self) -> Answer:
-        """Let the application handle the request, and hold its answer back."""
-        answer = Answer()
+    async def capture(self) -> HeldResponse:
+        """Let the application handle the request, and hold its response back."""
+        response = HeldResponse()
         chunks: list[bytes] = []
 
         async def hold(message: Message) -> None:
             if message["type"] == "http.response.start":
-                answer.status, answer.headers = message["status"], list(message["headers"])
+                response.status, response.headers = message["status"], list(message["headers"])
             else:
                 chunks.append(message.get("body", b""))
 
         await self.run(hold)
-        answer.body = b"".join(chunks)
-        return answer
+        response.body = b"".join(chunks)
+        return response
 
-    async def answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-        """Send an answer in full; its length is set here."""
+    async def send_whole(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send a response in full; its length is set here."""
         await self.start(status, len(body), headers)
         await self.send({"type": "http.response.body", "body": body})
 
     async def start(self, status: int, length: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Send the head of an answer that promises a body of `length` bytes."""
+        """Send the head of a response that promises a body of `length` bytes."""
         kept = [
             (name, value) for name, value in headers if name.lower() not in (b"content-length", b"transfer-encoding")
         ]
@@ -110,19 +110,24 @@ class Exchange:
             pass
 
     def headers(self, content_type: str, request_id: str | None = "auto") -> list[tuple[bytes, bytes]]:
-        """Build the headers of an answer made up here; `request_id` None leaves that header out."""
+        """Build the headers of a response made up here; `request_id` None leaves that header out."""
         shown = {"Content-Type": content_type}
         if request_id is not None:
             shown["X-Request-Id"] = self.request_id if request_id == "auto" else request_id
         return Headers(shown).raw
 
 
-async def misbehave(exchange: Exchange, fault: Fault | None) -> None:
-    """Answer the request as the fault says, or rightly where there is none."""
+async def pause(seconds: float) -> None:
+    """Wait so many seconds of the running loop's time; `math.inf` waits until the task is cancelled."""
+    await (asyncio.Event().wait() if seconds == math.inf else asyncio.sleep(seconds))
+
+
+async def respond(exchange: Exchange, fault: Fault | None) -> None:
+    """Respond to the request as the fault says, or rightly where there is none."""
     if fault is None:
         await exchange.run()
         return
-    if fault.accepted and fault.kind not in _ACCEPTED_ANYWAY:
+    if fault.accepted and fault.kind not in _HANDLED_ANYWAY:
         await exchange.capture()
     await _ACTS[fault.kind](exchange, fault.args)
 
@@ -138,20 +143,20 @@ async def _status(exchange: Exchange, args: Mapping[str, Any]) -> None:
                 args["message"] or "A scripted error of the sandbox.",
                 detail=args["detail"],
                 request_id=known,
-                generation=exchange.state.settings.generation,
+                generation=exchange.store.settings.generation,
             )
         ).encode()
     else:
         content = args["body"] if isinstance(args["body"], bytes) else str(args["body"]).encode()
     headers += Headers({str(name): str(value) for name, value in args["headers"].items()}).raw
-    await exchange.answer(status, content, headers)
+    await exchange.send_whole(status, content, headers)
 
 
 async def _html(exchange: Exchange, args: Mapping[str, Any]) -> None:
-    # A proxy answers here, not the API: there is no request id.
+    # A proxy responds here, not the API: there is no request id.
     status = args["status"]
     page = _PROXY_PAGE.format(status=status, reason=_REASONS.get(status, "Error"))
-    await exchange.answer(status, page.encode(), exchange.headers("text/html", None))
+    await exchange.send_whole(status, page.encode(), exchange.headers("text/html", None))
 
 
 async def _reset(exchange: Exchange, _args: Mapping[str, Any]) -> None:
@@ -165,9 +170,9 @@ async def _reset(exchange: Exchange, _args: Mapping[str, Any]) -> None:
 
 
 async def _truncate(exchange: Exchange, args: Mapping[str, Any]) -> None:
-    answer = await exchange.capture()
-    await exchange.start(answer.status, len(answer.body), answer.headers)
-    kept = answer.body[: min(int(len(answer.body) * args["keep"]), max(0, len(answer.body) - 1))]
+    response = await exchange.capture()
+    await exchange.start(response.status, len(response.body), response.headers)
+    kept = response.body[: min(int(len(response.body) * args["keep"]), max(0, len(response.body) - 1))]
     await exchange.send({"type": "http.response.body", "body": kept, "more_body": True})
     if exchange.transport is None:
         raise ConnectionResetError(_DROPPED)
@@ -180,26 +185,26 @@ def _good_status(exchange: Exchange, args: Mapping[str, Any]) -> int:
 
 
 async def _garbage(exchange: Exchange, args: Mapping[str, Any]) -> None:
-    await exchange.answer(_good_status(exchange, args), b'{"list_id": "\xff\xfe<oops', exchange.headers(_JSON))
+    await exchange.send_whole(_good_status(exchange, args), b'{"list_id": "\xff\xfe<oops', exchange.headers(_JSON))
 
 
 async def _wrong_shape(exchange: Exchange, args: Mapping[str, Any]) -> None:
     body = json.dumps(args["body"]).encode()
-    await exchange.answer(_good_status(exchange, args), body, exchange.headers(_JSON))
+    await exchange.send_whole(_good_status(exchange, args), body, exchange.headers(_JSON))
 
 
 async def _hang(exchange: Exchange, _args: Mapping[str, Any]) -> None:
-    _count_hanging(exchange.state, 1)
+    _count_hanging(exchange.store, 1)
     try:
         await exchange.disconnected()
     finally:
-        _count_hanging(exchange.state, -1)
+        _count_hanging(exchange.store, -1)
 
 
-def _count_hanging(state: State, by: int) -> None:
-    with state.changed:
-        state.hanging += by
-        state.changed.notify_all()
+def _count_hanging(store: Store, by: int) -> None:
+    with store.changed:
+        store.hanging += by
+        store.changed.notify_all()
 
 
 async def _drop_field(exchange: Exchange, args: Mapping[str, Any]) -> None:
@@ -214,13 +219,13 @@ async def _extra_field(exchange: Exchange, args: Mapping[str, Any]) -> None:
 
 
 async def _edited(exchange: Exchange, edit: Callable[[dict[str, Any]], None]) -> None:
-    answer = await exchange.capture()
-    content = answer.body
-    if Headers(raw=answer.headers).get("content-type", "").startswith(_JSON):
+    response = await exchange.capture()
+    content = response.body
+    if Headers(raw=response.headers).get("content-type", "").startswith(_JSON):
         body = json.loads(content)
         edit(body)
         content = json.dumps(body, ensure_ascii=False).encode()
-    await exchange.answer(answer.status, content, answer.headers)
+    await exchange.send_whole(response.status, content, response.headers)
 
 
 async def _delay(exchange: Exchange, args: Mapping[str, Any]) -> None:
@@ -229,18 +234,18 @@ async def _delay(exchange: Exchange, args: Mapping[str, Any]) -> None:
 
 
 async def _slow_headers(exchange: Exchange, args: Mapping[str, Any]) -> None:
-    answer = await exchange.capture()
+    response = await exchange.capture()
     await pause(args["seconds"])
-    await exchange.answer(answer.status, answer.body, answer.headers)
+    await exchange.send_whole(response.status, response.body, response.headers)
 
 
 async def _redirect(exchange: Exchange, args: Mapping[str, Any]) -> None:
     headers = exchange.headers("text/plain; charset=utf-8") + Headers({"Location": args["location"]}).raw
-    await exchange.answer(307, b"", headers)
+    await exchange.send_whole(307, b"", headers)
 
 
-# These let the application act by themselves, whatever `accepted` says.
-_ACCEPTED_ANYWAY = ("truncate", "drop_field", "extra_field", "delay", "slow_headers")
+# These let the application handle the request themselves, whatever `accepted` says.
+_HANDLED_ANYWAY = ("truncate", "drop_field", "extra_field", "delay", "slow_headers")
 _ACTS: Mapping[str, Callable[[Exchange, Mapping[str, Any]], Awaitable[None]]] = {
     "status": _status,
     "html": _html,
