@@ -130,18 +130,18 @@ def build_app(store: Store) -> RecordingApp:
         # Starlette adds HEAD to every GET; the contract does not have it.
         route.methods = set(route.methods or ()) - {"HEAD"}
 
-    async def refuse(request: Request, problem: Exception) -> Response:
-        return _refusal(request, problem, store.settings.generation)
+    async def error(request: Request, problem: Exception) -> Response:
+        return _error_response(request, problem, store.settings.generation)
 
     app = Starlette(
         routes=routes,
-        exception_handlers={ApiError: refuse, HTTPException: refuse, Exception: refuse},
+        exception_handlers={ApiError: error, HTTPException: error, Exception: error},
     )
     app.router.redirect_slashes = False
     return RecordingApp(app, store)
 
 
-def _refusal(request: Request, problem: Exception, generation: str) -> Response:
+def _error_response(request: Request, problem: Exception, generation: str) -> Response:
     status, message, detail, headers = 500, "The sandbox itself failed; its log says where.", None, None
     if isinstance(problem, ApiError):
         status, message, detail = problem.status, problem.message, problem.detail

@@ -19,6 +19,7 @@ from machfive_provider.sandbox.store import Store
 from machfive_provider.sandbox.validation import CODES, error_body
 
 _JSON = "application/json"
+_TEXT = "text/plain; charset=utf-8"
 _DROPPED = "The sandbox dropped the connection, as a scripted fault told it to."
 _PROXY_PAGE = (
     "<html>\r\n<head><title>{status} {reason}</title></head>\r\n<body>\r\n<center><h1>{status} {reason}</h1>"
@@ -91,30 +92,42 @@ class Exchange:
         response.body = b"".join(chunks)
         return response
 
-    async def send_whole(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
-        """Send a response in full; its length is set here."""
-        await self.start(status, len(body), headers)
-        await self.send({"type": "http.response.body", "body": body})
+    @property
+    def good_status(self) -> int:
+        """The status of a success at this endpoint."""
+        return 202 if self.endpoint == "generate-batch" else 200
 
-    async def start(self, status: int, length: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Send the head of a response that promises a body of `length` bytes."""
-        kept = [
-            (name, value) for name, value in headers if name.lower() not in (b"content-length", b"transfer-encoding")
-        ]
-        kept.append((b"content-length", str(length).encode()))
-        await self.send({"type": "http.response.start", "status": status, "headers": kept})
-
-    async def disconnected(self) -> None:
-        """Wait until the connection is gone, so that uvicorn misses nothing when the application returns."""
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-
-    def headers(self, content_type: str, request_id: str | None = "auto") -> list[tuple[bytes, bytes]]:
-        """Build the headers of a response made up here; `request_id` None leaves that header out."""
+    async def send_made_up(
+        self,
+        status: int,
+        body: str | bytes,
+        content_type: str,
+        request_id: str | None = "auto",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send a response that the application did not make; `request_id` None leaves that header out."""
         shown = {"Content-Type": content_type}
         if request_id is not None:
             shown["X-Request-Id"] = self.request_id if request_id == "auto" else request_id
-        return Headers(shown).raw
+        raw = Headers(shown).raw + Headers(headers or {}).raw
+        await self.send_whole(HeldResponse(status, raw, body if isinstance(body, bytes) else str(body).encode()))
+
+    async def send_whole(self, response: HeldResponse) -> None:
+        """Send a response in full."""
+        await self.send_head(response)
+        await self.send({"type": "http.response.body", "body": response.body})
+
+    async def send_head(self, response: HeldResponse) -> None:
+        """Send the head of a response, which promises the whole body."""
+        ours = (b"content-length", b"transfer-encoding")
+        headers = [(name, value) for name, value in response.headers if name.lower() not in ours]
+        headers.append((b"content-length", str(len(response.body)).encode()))
+        await self.send({"type": "http.response.start", "status": response.status, "headers": headers})
+
+    async def disconnected(self) -> None:
+        """Wait until the client is gone: uvicorn logs an error where an application returns without a response."""
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
 
 
 async def pause(seconds: float) -> None:
@@ -133,30 +146,27 @@ async def respond(exchange: Exchange, fault: Fault | None) -> None:
 
 
 async def _status(exchange: Exchange, args: Mapping[str, Any]) -> None:
-    status, request_id = args["status"], args["request_id"]
-    headers = exchange.headers(_JSON if args["body"] is None else args["content_type"], request_id)
-    known = exchange.request_id if request_id == "auto" else request_id
-    if args["body"] is None:
-        content = json.dumps(
-            error_body(
-                args["code"] or CODES.get(status, f"HTTP_{status}"),
-                args["message"] or "A scripted error of the sandbox.",
-                detail=args["detail"],
-                request_id=known,
-                generation=exchange.store.settings.generation,
-            )
-        ).encode()
-    else:
-        content = args["body"] if isinstance(args["body"], bytes) else str(args["body"]).encode()
-    headers += Headers({str(name): str(value) for name, value in args["headers"].items()}).raw
-    await exchange.send_whole(status, content, headers)
+    status, request_id, body = args["status"], args["request_id"], args["body"]
+    content_type = args["content_type"]
+    if body is None:
+        content_type = _JSON
+        error = error_body(
+            args["code"] or CODES.get(status, f"HTTP_{status}"),
+            args["message"] or "A scripted error of the sandbox.",
+            detail=args["detail"],
+            request_id=exchange.request_id if request_id == "auto" else request_id,
+            generation=exchange.store.settings.generation,
+        )
+        body = json.dumps(error)
+    headers = {str(name): str(value) for name, value in args["headers"].items()}
+    await exchange.send_made_up(status, body, content_type, request_id, headers)
 
 
 async def _html(exchange: Exchange, args: Mapping[str, Any]) -> None:
     # A proxy responds here, not the API: there is no request id.
     status = args["status"]
     page = _PROXY_PAGE.format(status=status, reason=_REASONS.get(status, "Error"))
-    await exchange.send_whole(status, page.encode(), exchange.headers("text/html", None))
+    await exchange.send_made_up(status, page, "text/html", None)
 
 
 async def _reset(exchange: Exchange, _args: Mapping[str, Any]) -> None:
@@ -171,8 +181,8 @@ async def _reset(exchange: Exchange, _args: Mapping[str, Any]) -> None:
 
 async def _truncate(exchange: Exchange, args: Mapping[str, Any]) -> None:
     response = await exchange.capture()
-    await exchange.start(response.status, len(response.body), response.headers)
     kept = response.body[: min(int(len(response.body) * args["keep"]), max(0, len(response.body) - 1))]
+    await exchange.send_head(response)
     await exchange.send({"type": "http.response.body", "body": kept, "more_body": True})
     if exchange.transport is None:
         raise ConnectionResetError(_DROPPED)
@@ -180,52 +190,37 @@ async def _truncate(exchange: Exchange, args: Mapping[str, Any]) -> None:
     await exchange.disconnected()
 
 
-def _good_status(exchange: Exchange, args: Mapping[str, Any]) -> int:
-    return args["status"] or (202 if exchange.endpoint == "generate-batch" else 200)
-
-
 async def _garbage(exchange: Exchange, args: Mapping[str, Any]) -> None:
-    await exchange.send_whole(_good_status(exchange, args), b'{"list_id": "\xff\xfe<oops', exchange.headers(_JSON))
+    await exchange.send_made_up(args["status"] or exchange.good_status, b'{"list_id": "\xff\xfe<oops', _JSON)
 
 
 async def _wrong_shape(exchange: Exchange, args: Mapping[str, Any]) -> None:
-    body = json.dumps(args["body"]).encode()
-    await exchange.send_whole(_good_status(exchange, args), body, exchange.headers(_JSON))
+    await exchange.send_made_up(args["status"] or exchange.good_status, json.dumps(args["body"]), _JSON)
 
 
 async def _hang(exchange: Exchange, _args: Mapping[str, Any]) -> None:
-    _count_hanging(exchange.store, 1)
+    exchange.store.count("hanging", 1)
     try:
         await exchange.disconnected()
     finally:
-        _count_hanging(exchange.store, -1)
-
-
-def _count_hanging(store: Store, by: int) -> None:
-    with store.changed:
-        store.hanging += by
-        store.changed.notify_all()
+        exchange.store.count("hanging", -1)
 
 
 async def _drop_field(exchange: Exchange, args: Mapping[str, Any]) -> None:
-    def drop(body: dict[str, Any]) -> None:
-        body.pop(args["field"], None)
-
-    await _edited(exchange, drop)
+    await _edited(exchange, lambda body: body.pop(args["field"], None))
 
 
 async def _extra_field(exchange: Exchange, args: Mapping[str, Any]) -> None:
     await _edited(exchange, lambda body: body.update(args["fields"]))
 
 
-async def _edited(exchange: Exchange, edit: Callable[[dict[str, Any]], None]) -> None:
+async def _edited(exchange: Exchange, edit: Callable[[dict[str, Any]], object]) -> None:
     response = await exchange.capture()
-    content = response.body
     if Headers(raw=response.headers).get("content-type", "").startswith(_JSON):
-        body = json.loads(content)
+        body = json.loads(response.body)
         edit(body)
-        content = json.dumps(body, ensure_ascii=False).encode()
-    await exchange.send_whole(response.status, content, response.headers)
+        response.body = json.dumps(body, ensure_ascii=False).encode()
+    await exchange.send_whole(response)
 
 
 async def _delay(exchange: Exchange, args: Mapping[str, Any]) -> None:
@@ -236,12 +231,11 @@ async def _delay(exchange: Exchange, args: Mapping[str, Any]) -> None:
 async def _slow_headers(exchange: Exchange, args: Mapping[str, Any]) -> None:
     response = await exchange.capture()
     await pause(args["seconds"])
-    await exchange.send_whole(response.status, response.body, response.headers)
+    await exchange.send_whole(response)
 
 
 async def _redirect(exchange: Exchange, args: Mapping[str, Any]) -> None:
-    headers = exchange.headers("text/plain; charset=utf-8") + Headers({"Location": args["location"]}).raw
-    await exchange.send_whole(307, b"", headers)
+    await exchange.send_made_up(307, b"", _TEXT, headers={"Location": args["location"]})
 
 
 # These let the application handle the request themselves, whatever `accepted` says.

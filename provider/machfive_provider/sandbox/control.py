@@ -28,7 +28,7 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 def is_loopback(host: str | None) -> bool:
-    """Tell whether a host name or address means this machine."""
+    """Whether a host name or address means this machine."""
     if host is None:
         return False
     if host == "localhost":
@@ -46,7 +46,7 @@ def _host_of(authority: str) -> str | None:
         return None
 
 
-def _refuse_strangers(request: Request) -> None:
+def _refuse_other_machines(request: Request) -> None:
     client = request.client.host if request.client else None
     hosts = [client, _host_of(request.headers.get("host", ""))]
     if "origin" in request.headers:
@@ -68,11 +68,12 @@ class Control:
             ("/requests", "GET", self.requests),
             ("/lists/{list_id}", "POST", self.change_list),
             ("/campaigns/{campaign_id}/built", "POST", self.built),
+            ("/faults", "GET POST DELETE", self.faults),
             ("/reset", "POST", self.reset),
         ]
-        guarded = [Route(CONTROL_PREFIX + path, _guard(handler), methods=[method]) for path, method, handler in table]
-        faults = Route(CONTROL_PREFIX + "/faults", _guard(self.faults), methods=["GET", "POST", "DELETE"])
-        return [*guarded, faults]
+        return [
+            Route(CONTROL_PREFIX + path, _guard(handler), methods=methods.split()) for path, methods, handler in table
+        ]
 
     async def state(self, _request: Request) -> Response:
         """GET /state: everything but the keys and the leads."""
@@ -165,7 +166,7 @@ class Control:
 
 def _guard(handler: Handler) -> Handler:
     async def guarded(request: Request) -> Response:
-        _refuse_strangers(request)
+        _refuse_other_machines(request)
         return await handler(request)
 
     return guarded

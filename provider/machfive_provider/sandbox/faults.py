@@ -97,7 +97,7 @@ class Fault:
     used: int = 0
 
     def matches(self, endpoint: str, text: str) -> bool:
-        """Tell whether a request is meant, by its endpoint's name and its path and body as text."""
+        """Whether the fault is for a request, by its endpoint's name and its path and body as text."""
         if self.times is not None and self.used >= self.times:
             return False
         if self.endpoint is not None and self.endpoint != endpoint:
@@ -105,7 +105,7 @@ class Fault:
         return self.contains is None or self.contains in text
 
     def as_json(self) -> dict[str, Any]:
-        """Tell the fault to a client of the control API."""
+        """Show the fault as the control endpoints do."""
         names = ("kind", "endpoint", "times", "after", "accepted", "contains", "used")
         return {name: getattr(self, name) for name in names}
 
@@ -167,12 +167,12 @@ def endpoint_of(path: str) -> str:
 
 
 def is_control(path: str) -> bool:
-    """Tell whether a path belongs to the sandbox's own control interface."""
+    """Whether a path belongs to the control endpoints."""
     return path == CONTROL_PREFIX or path.startswith(CONTROL_PREFIX + "/")
 
 
 def request_text(path: str, body: bytes) -> str:
-    """Join what a fault's `contains` looks at; escaped JSON is added unescaped, to be found either way."""
+    """Join the text in which a fault's `contains` is searched; JSON escapes are added unescaped, so that both match."""
     text = body.decode("utf-8", "replace")
     if "\\u" in text:
         with contextlib.suppress(ValueError, RecursionError):

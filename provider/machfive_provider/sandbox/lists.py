@@ -52,7 +52,7 @@ class LeadList:
     forced: tuple[str, float] | None = None
 
     def progress(self, now: float) -> tuple[str, float]:
-        """Tell the status at `now` and since when it has been so, both in epoch seconds."""
+        """Return the status at `now` and the time since when it is so, both times in epoch seconds."""
         if self.forced is not None:
             return self.forced
         if self.campaign.built_at is None:

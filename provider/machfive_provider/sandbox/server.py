@@ -21,7 +21,7 @@ _KEEP_ALIVE_SECONDS = 300
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, woken to stop instead of looking ten times a second whether it shall."""
+    """Uvicorn's server, woken when it is to stop, where uvicorn checks ten times a second."""
 
     def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
         super().__init__(config)
@@ -48,7 +48,7 @@ class _Server(uvicorn.Server):
         await asyncio.sleep(0)
         for task in self.server_state.tasks:
             task.cancel()
-        await asyncio.gather(*self.server_state.tasks)
+        await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
         for server in self.servers:
             await server.wait_closed()
 
@@ -71,21 +71,16 @@ def _until_stopped(app: ASGIApp) -> ASGIApp:
 def _protocol(store: Store) -> type[H11Protocol]:
     """Make a protocol that counts open connections in the store."""
 
-    def count(by: int) -> None:
-        with store.changed:
-            store.open_connections += by
-            store.changed.notify_all()
-
     class CountedProtocol(H11Protocol):
         def connection_made(self, transport: Any) -> None:
             # asyncio does it only for sockets made with an explicit protocol; without it, responses wait 40 ms.
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            count(1)
+            store.count("open_connections", 1)
             super().connection_made(transport)
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
-            count(-1)
+            store.count("open_connections", -1)
 
     return CountedProtocol
 

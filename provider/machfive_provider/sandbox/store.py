@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from machfive_provider.sandbox.faults import LIST_KINDS, Fault, take_due_faults
 from machfive_provider.sandbox.lists import TERMINAL, LeadList, WrittenLead, spoil
@@ -82,6 +82,12 @@ class Store:
             self.faults: list[Fault] = []
             self.changed.notify_all()
 
+    def count(self, what: Literal["hanging", "open_connections"], by: int) -> None:
+        """Add to the number of hanging requests or of open connections."""
+        with self.changed:
+            setattr(self, what, getattr(self, what) + by)
+            self.changed.notify_all()
+
     def workspace_of_key(self, key: str) -> Workspace | None:
         """Find the workspace an API key belongs to."""
         return next((workspace for workspace in self.workspaces if workspace.api_key == key), None)
@@ -131,8 +137,8 @@ class Store:
     ) -> LeadList:
         """Accept a request: take its credits, create its list and record the purchase.
 
-        `text` is the request's path and body, for faults that look for a text. Raises ApiError where
-        the request is refused, and buys nothing then.
+        `text` is the request's path and body, for faults with `contains`. Raises ApiError where the
+        request is refused; nothing is bought then.
         """
         with self.changed:
             self._check_ready(campaign, endpoint)

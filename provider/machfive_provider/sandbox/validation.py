@@ -41,17 +41,8 @@ _OPTIONS_2026: Mapping[str, type] = {
     "enrichment_enabled": bool,
     "notification_email": str,
 }
-_CTA_KINDS = (
-    "Question",
-    "Lead Magnet",
-    "Direct Meeting",
-    "Loom Video",
-    "Consultation",
-    "Educational",
-    "Demo",
-    "Trial",
-)
-CTAS_2026 = tuple(f"{kind} CTA" for kind in _CTA_KINDS)
+_CTA_KINDS = "Question, Lead Magnet, Direct Meeting, Loom Video, Consultation, Educational, Demo, Trial"
+CTAS_2026 = tuple(f"{kind} CTA" for kind in _CTA_KINDS.split(", "))
 _MOST_EMAILS: Mapping[str, int] = {"2025": 5, "2026": 4}
 _DEFAULT_EMAILS = 3
 # What counts as a space differs between languages, so control characters and U+FEFF are named too.
@@ -104,7 +95,7 @@ class GenerateRequest:
 
 
 def is_uuid(text: str) -> bool:
-    """Tell whether the text has the form of a UUID."""
+    """Whether the text has the form of a UUID."""
     return _UUID.fullmatch(text) is not None
 
 
@@ -139,7 +130,7 @@ def json_object(body: bytes, content_type: str) -> dict[str, Any]:
         raise ApiError(400, "Content-Type must be application/json.")
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
-        # A lone surrogate can be written as an escape, yet no UTF-8 answer could repeat it.
+        # A lone surrogate can be written as an escape, but no UTF-8 response can repeat it.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeError:
         raise ApiError(400, "The body is not valid UTF-8.") from None

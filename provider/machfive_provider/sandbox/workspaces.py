@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias, TypeVar, get_args
 
 Generation: TypeAlias = Literal["2025", "2026"]
 Clock: TypeAlias = Callable[[], float]
-"""Answers the time in seconds since the epoch."""
+"""Returns the time in seconds since the epoch."""
 _KEY_PREFIX = "mf_live_"
 _KEY_LENGTH = 32
 _ALPHABET = string.ascii_letters + string.digits
@@ -33,7 +33,7 @@ _DAY = 86400.0
 class SandboxSettings:
     """How the sandbox behaves; the defaults make every list complete at once, which is what tests want.
 
-    All durations are in seconds. `math.inf` as a duration means "until it is told otherwise by hand".
+    All durations are in seconds. `math.inf` as a duration means "until a test changes it by hand".
     `concurrency` is the number of unfinished batches a workspace may have, `credits` what each
     workspace starts with.
 
@@ -80,7 +80,7 @@ class Campaign:
 
 @dataclass(frozen=True)
 class Signature:
-    """A saved e-mail signature, known to the newer generation alone."""
+    """A saved e-mail signature, known to the 2026 edition alone."""
 
     id: str
     name: str
@@ -125,7 +125,7 @@ def _build_campaigns(seed: int, number: int) -> list[Campaign]:
     campaigns = []
     for index, name in enumerate(names):
         created_at = _FIRST_DAY + index * 7 * _DAY
-        # Ready since ever, so that an injected clock may start anywhere.
+        # Ready at the epoch, so that an injected clock may start at any time.
         built_at = None if name == _UNREADY_NAME else 0.0
         campaigns.append(Campaign(make_uuid(seed, "campaign", number, index), name, created_at, built_at))
     return campaigns
