@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 
 import httpx
+import pytest
 
 from tests.sandbox.conftest import OPTIONS_2026, MakeWorld, World, refused
 
