@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 
 import machfive_provider.sandbox
 from machfive_provider.sandbox import Sandbox, SandboxSettings
-from machfive_provider.sandbox.identity import make_uuid
+from machfive_provider.sandbox.workspaces import make_uuid
 
 DESCRIPTION = Path(machfive_provider.sandbox.__file__).with_name("openapi.yaml")
 CHECKS = [
@@ -37,7 +37,7 @@ CHECKS = [
     unsupported_method,
     negative_data_rejection,
     positive_data_acceptance,
-    # Left out: ignored_auth sends each request twice more, and test_api.py tests every endpoint without
+    # Left out: ignored_auth sends each request twice more, and test_routes.py tests every endpoint without
     # and with a wrong key; missing_required_header, since no header but the key is required;
     # use_after_free and ensure_resource_availability, since nothing can be deleted; max_response_time.
 ]
@@ -72,7 +72,7 @@ def describe(generation: str) -> dict[str, Any]:
     spec["components"]["parameters"]["ListId"]["schema"] = {"enum": LIST_IDS}
     for name in ("Options2026", "BatchOptions2026"):
         # schemathesis 4.1 does not come to an end with this oneOf, and overlooks the if of enrichment;
-        # test_generate.py tests both.
+        # test_validation.py tests both.
         options = spec["components"]["schemas"][name]
         del options["oneOf"], options["properties"]["signature_id"], options["properties"]["enrichment_enabled"]
         options["required"] = [*options["required"], "email_signature"]
@@ -113,7 +113,7 @@ def hold_to_description(sandbox: Sandbox, case: schemathesis.Case, session: requ
         headers={"Authorization": f"Bearer {sandbox.api_key}"},
         checks=CHECKS,
         # A wrong type in a query may read as a right one once it is text ("27"), which 4.1 overlooks;
-        # test_reading.py has the queries that must be refused.
+        # test_validation.py has the queries that must be refused.
         excluded_checks=[negative_data_rejection] if case.method == "GET" else [],
     )
 

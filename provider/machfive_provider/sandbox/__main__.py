@@ -12,24 +12,30 @@ from collections.abc import Sequence
 from typing import get_args
 
 from machfive_provider.sandbox.sandbox import Sandbox
-from machfive_provider.sandbox.settings import Generation, SandboxSettings
+from machfive_provider.sandbox.workspaces import Generation, SandboxSettings
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m machfive_provider.sandbox",
         description="A stand-in for the MachFive API. Costs nothing, forgets everything when it stops.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    parser.add_argument("--port", type=int, default=8555, help="0 picks a free one (default %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=8555, help="0 picks a free one")
     parser.add_argument("--generation", choices=get_args(Generation), default="2025", help="edition of the API")
-    parser.add_argument("--workspaces", type=int, default=1, help="how many (default %(default)s)")
-    parser.add_argument("--credits", type=int, default=2000, help="per workspace (default %(default)s)")
+    parser.add_argument("--workspaces", type=int, default=1, help="how many workspaces")
+    parser.add_argument("--credits", type=int, default=2000, help="credits of each workspace")
     parser.add_argument("--concurrency", type=int, default=3, help="unfinished batches a workspace may have")
-    parser.add_argument("--pending-seconds", type=float, default=1.0, help="a batch is pending so long")
-    parser.add_argument("--processing-seconds", type=float, default=5.0, help="then processing so long")
-    parser.add_argument("--generate-seconds", type=float, default=1.0, help="a generate call takes so long")
-    parser.add_argument("--seed", type=int, default=0, help="keys, ids and texts follow from it")
+    parser.add_argument("--pending-seconds", type=float, default=1.0, help="how long a batch is pending")
+    parser.add_argument(
+        "--processing-seconds",
+        type=float,
+        default=5.0,
+        help="how long it is processing after that",
+    )
+    parser.add_argument("--generate-seconds", type=float, default=1.0, help="how long a generate call takes")
+    parser.add_argument("--seed", type=int, default=0, help="decides keys, ids and texts")
     parser.add_argument("--quiet", action="store_true", help="do not log a line per request")
     return parser
 
@@ -46,15 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not quiet:
         logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stderr)
         logging.getLogger("uvicorn.access").setLevel(logging.INFO)
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
     try:
         sandbox.start()
     except OSError as problem:
         parser.error(f"cannot listen on {sandbox.settings.host} port {sandbox.settings.port}: {problem.strerror}")
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
     try:
-        # Readers wait for these lines at the other end of a pipe.
+        # Flushed, because a script that starts the sandbox reads these lines from a pipe.
         sys.stdout.write(_introduction(sandbox))
         sys.stdout.flush()
         stopped.wait()

@@ -1,6 +1,6 @@
-"""The control interface under /_sandbox: look into the books, script faults, push lists along.
+"""The control interface under /_sandbox: show requests and purchases, script faults, change lists.
 
-It needs no key and shows none, so it answers to this machine alone: the client, the Host header and, where
+It needs no key and shows none, so it serves this machine alone: the client, the Host header and, where
 a browser sends one, the Origin must all be loopback. The last two keep web pages out.
 """
 
@@ -16,19 +16,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from machfive_provider.sandbox import rules
-from machfive_provider.sandbox.endpoints import CONTROL_PREFIX
-from machfive_provider.sandbox.errors import ApiError, bad_request
-from machfive_provider.sandbox.faults import make_fault
-from machfive_provider.sandbox.records import LeadList, Workspace
+from machfive_provider.sandbox import validation
+from machfive_provider.sandbox.faults import CONTROL_PREFIX, make_fault
+from machfive_provider.sandbox.lists import LeadList
 from machfive_provider.sandbox.routes import show_list_details
-from machfive_provider.sandbox.state import State
+from machfive_provider.sandbox.store import Store
+from machfive_provider.sandbox.validation import ApiError
+from machfive_provider.sandbox.workspaces import Workspace
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 def is_loopback(host: str | None) -> bool:
-    """Tell whether a host name or address means this machine."""
+    """Whether a host name or address means this machine."""
     if host is None:
         return False
     if host == "localhost":
@@ -46,7 +46,7 @@ def _host_of(authority: str) -> str | None:
         return None
 
 
-def _refuse_strangers(request: Request) -> None:
+def _refuse_other_machines(request: Request) -> None:
     client = request.client.host if request.client else None
     hosts = [client, _host_of(request.headers.get("host", ""))]
     if "origin" in request.headers:
@@ -56,10 +56,10 @@ def _refuse_strangers(request: Request) -> None:
 
 
 class Control:
-    """The control endpoints over one state."""
+    """The control endpoints over one store."""
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def routes(self) -> list[Route]:
         """List the routes, each guarded."""
@@ -68,29 +68,30 @@ class Control:
             ("/requests", "GET", self.requests),
             ("/lists/{list_id}", "POST", self.change_list),
             ("/campaigns/{campaign_id}/built", "POST", self.built),
+            ("/faults", "GET POST DELETE", self.faults),
             ("/reset", "POST", self.reset),
         ]
-        guarded = [Route(CONTROL_PREFIX + path, _guard(handler), methods=[method]) for path, method, handler in table]
-        faults = Route(CONTROL_PREFIX + "/faults", _guard(self.faults), methods=["GET", "POST", "DELETE"])
-        return [*guarded, faults]
+        return [
+            Route(CONTROL_PREFIX + path, _guard(handler), methods=methods.split()) for path, methods, handler in table
+        ]
 
     async def state(self, _request: Request) -> Response:
         """GET /state: everything but the keys and the leads."""
-        state = self._state
-        with state.changed:
-            now = state.clock()
-            bought = state.purchases
+        store = self._store
+        with store.changed:
+            now = store.clock()
+            bought = store.purchases
             shown = {
-                "generation": state.settings.generation,
-                "workspaces": [self._show_workspace(workspace) for workspace in state.workspaces],
-                "lists": [self._show_list(each, now) for each in state.lists.values()],
+                "generation": store.settings.generation,
+                "workspaces": [self._show_workspace(workspace) for workspace in store.workspaces],
+                "lists": [self._show_list(each, now) for each in store.lists.values()],
                 "purchases": {
                     "batches": sum(1 for each in bought if each.endpoint == "generate-batch"),
                     "generates": sum(1 for each in bought if each.endpoint == "generate"),
                     "leads": sum(len(each.emails) for each in bought),
                     "credits": sum(each.credits for each in bought),
                 },
-                "duplicates": state.duplicates(),
+                "duplicates": store.duplicates(),
             }
         return JSONResponse(shown)
 
@@ -98,7 +99,7 @@ class Control:
         return {
             "name": workspace.name,
             "credits": workspace.credits,
-            "active_lists": self._state.active_batches(workspace),
+            "active_lists": self._store.active_batches(workspace),
             "campaigns": [
                 {"id": each.id, "name": each.name, "ready": each.built_at is not None} for each in workspace.campaigns
             ],
@@ -117,8 +118,8 @@ class Control:
 
     async def requests(self, _request: Request) -> Response:
         """GET /requests: what arrived, in order."""
-        with self._state.changed:
-            return JSONResponse({"requests": [asdict(each) for each in self._state.requests]})
+        with self._store.changed:
+            return JSONResponse({"requests": [asdict(each) for each in self._store.requests]})
 
     async def faults(self, request: Request) -> Response:
         """GET, POST or DELETE /faults."""
@@ -127,49 +128,49 @@ class Control:
             try:
                 fault = make_fault(**body)
             except (TypeError, ValueError) as problem:
-                raise bad_request(str(problem)) from None
-            with self._state.changed:
-                self._state.faults.faults.append(fault)
+                raise ApiError(400, str(problem)) from None
+            with self._store.changed:
+                self._store.faults.append(fault)
             return JSONResponse(fault.as_json(), status_code=201)
-        with self._state.changed:
+        with self._store.changed:
             if request.method == "DELETE":
-                self._state.faults.faults.clear()
-            return JSONResponse({"faults": [fault.as_json() for fault in self._state.faults.faults]})
+                self._store.faults.clear()
+            return JSONResponse({"faults": [fault.as_json() for fault in self._store.faults]})
 
     async def change_list(self, request: Request) -> Response:
         """POST /lists/{list_id} with a status, a name or both."""
         body = await _body(request)
         list_id = request.path_params["list_id"]
         if not body or set(body) - {"status", "name"} or not all(isinstance(each, str) for each in body.values()):
-            raise bad_request("The body must hold status, name or both, as strings.")
-        with self._state.changed:
-            if list_id not in self._state.lists:
+            raise ApiError(400, "The body must hold status, name or both, as strings.")
+        with self._store.changed:
+            if list_id not in self._store.lists:
                 raise ApiError(404, "List not found.")
             if "status" in body:
-                self._state.force(list_id, body["status"])
+                self._store.force(list_id, body["status"])
             if "name" in body:
-                self._state.rename(list_id, body["name"])
-            return JSONResponse(self._show_list(self._state.lists[list_id], self._state.clock()))
+                self._store.rename(list_id, body["name"])
+            return JSONResponse(self._show_list(self._store.lists[list_id], self._store.clock()))
 
     async def built(self, request: Request) -> Response:
         """POST /campaigns/{campaign_id}/built: the campaign is set up now."""
         campaign_id = request.path_params["campaign_id"]
-        self._state.finish_building(campaign_id)
+        self._store.finish_building(campaign_id)
         return JSONResponse({"id": campaign_id, "ready": True})
 
     async def reset(self, _request: Request) -> Response:
         """POST /reset: back to the start."""
-        self._state.reset()
+        self._store.reset()
         return JSONResponse({"reset": True})
 
 
 def _guard(handler: Handler) -> Handler:
     async def guarded(request: Request) -> Response:
-        _refuse_strangers(request)
+        _refuse_other_machines(request)
         return await handler(request)
 
     return guarded
 
 
 async def _body(request: Request) -> dict[str, Any]:
-    return rules.json_object(await request.body(), request.headers.get("content-type", ""))
+    return validation.json_object(await request.body(), request.headers.get("content-type", ""))

@@ -1,19 +1,32 @@
 """Scripted faults: what can go wrong, which requests it is meant for, and which ones are still unused.
 
-Two families. *Request* faults spoil the answer to a request; `misbehaviour.py` acts them out. *List*
-faults spoil the list that a purchase creates; `effects.py` does that. A fault is used up by its `times`.
+*Request* faults spoil the response to a request: `broken_responses.py`. *List* faults spoil the list that a
+purchase creates: `spoil` in `lists.py`. A fault is used up after so many requests as its `times` says.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from machfive_provider.sandbox.endpoints import ENDPOINTS, PURCHASES
+PURCHASES = ("generate", "generate-batch")
+ENDPOINTS = ("campaigns", *PURCHASES, "lists", "list", "export", "signatures")
+CONTROL_PREFIX = "/_sandbox"
 
+_PATTERNS = {
+    "campaigns": re.compile(r"/api/v1/campaigns"),
+    "generate": re.compile(r"/api/v1/campaigns/[^/]+/generate"),
+    "generate-batch": re.compile(r"/api/v1/campaigns/[^/]+/generate-batch"),
+    "lists": re.compile(r"/api/v1/lists"),
+    "list": re.compile(r"/api/v1/lists/[^/]+"),
+    "export": re.compile(r"/api/v1/lists/[^/]+/export"),
+    "signatures": re.compile(r"/api/v1/signatures"),
+    "page": re.compile(r"/campaigns/[^/]+"),
+}
 REQUIRED: Any = object()
 
 REQUEST_KINDS: Mapping[str, Mapping[str, Any]] = {
@@ -84,7 +97,7 @@ class Fault:
     used: int = 0
 
     def matches(self, endpoint: str, text: str) -> bool:
-        """Tell whether a request is meant, by its endpoint's name and its path and body as text."""
+        """Whether the fault is for a request, by its endpoint's name and its path and body as text."""
         if self.times is not None and self.used >= self.times:
             return False
         if self.endpoint is not None and self.endpoint != endpoint:
@@ -92,16 +105,9 @@ class Fault:
         return self.contains is None or self.contains in text
 
     def as_json(self) -> dict[str, Any]:
-        """Tell the fault to a client of the control API."""
-        return {
-            "kind": self.kind,
-            "endpoint": self.endpoint,
-            "times": self.times,
-            "after": self.after,
-            "accepted": self.accepted,
-            "contains": self.contains,
-            "used": self.used,
-        }
+        """Show the fault as the control endpoints do."""
+        names = ("kind", "endpoint", "times", "after", "accepted", "contains", "used")
+        return {name: getattr(self, name) for name in names}
 
 
 def make_fault(
@@ -143,7 +149,7 @@ def _complete(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{kind!r} needs the argument {name}")
         if name in _TYPES and (not isinstance(value, _TYPES[name]) or isinstance(value, bool)):
             raise ValueError(f"{kind!r}: {name} has the wrong type: {value!r}")
-    # An unknown_status is a text; everywhere else a status is a number of HTTP.
+    # The status of unknown_status is a list's, a text; everywhere else it is HTTP's, a number.
     is_text = kind == "unknown_status"
     status = complete.get("status")
     if status is not None and (isinstance(status, str) != is_text or (not is_text and not 200 <= status <= 599)):
@@ -155,8 +161,18 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def endpoint_of(path: str) -> str:
+    """Name the endpoint of a path; "page" is the page for people, "unknown" is everything else."""
+    return next((name for name, pattern in _PATTERNS.items() if pattern.fullmatch(path)), "unknown")
+
+
+def is_control(path: str) -> bool:
+    """Whether a path belongs to the control endpoints."""
+    return path == CONTROL_PREFIX or path.startswith(CONTROL_PREFIX + "/")
+
+
 def request_text(path: str, body: bytes) -> str:
-    """Join what a fault's `contains` looks at; escaped JSON is added unescaped, to be found either way."""
+    """Join the text in which a fault's `contains` is searched; JSON escapes are added unescaped, so that both match."""
     text = body.decode("utf-8", "replace")
     if "\\u" in text:
         with contextlib.suppress(ValueError, RecursionError):
@@ -164,36 +180,16 @@ def request_text(path: str, body: bytes) -> str:
     return f"{path}\n{text}"
 
 
-class FaultBook:
-    """The faults in the order in which they were scripted. Not locked: its owner's lock guards it."""
-
-    def __init__(self) -> None:
-        self.faults: list[Fault] = []
-
-    def take_request_fault(self, endpoint: str, text: str) -> Fault | None:
-        """Use up and return the first fault that is due for this request; the others wait their turn."""
-        chosen: Fault | None = None
-        for fault in self.faults:
-            if fault.kind in REQUEST_KINDS and fault.matches(endpoint, text):
-                if fault.after > 0:
-                    fault.after -= 1
-                elif chosen is None:
-                    chosen = fault
-                    fault.used += 1
-        return chosen
-
-    def take_list_faults(self, endpoint: str, text: str) -> list[Fault]:
-        """Use up and return every fault that is due for this purchase: several may spoil one list."""
-        due = []
-        for fault in self.faults:
-            if fault.kind in LIST_KINDS and fault.matches(endpoint, text):
-                if fault.after > 0:
-                    fault.after -= 1
-                else:
-                    fault.used += 1
-                    due.append(fault)
-        return due
-
-    def unused(self) -> list[Fault]:
-        """List the faults that never met their request, which is mostly an error in a test."""
-        return [fault for fault in self.faults if fault.used == 0]
+def take_due_faults(
+    faults: list[Fault], kinds: Collection[str], endpoint: str, text: str, most: int | None = None
+) -> list[Fault]:
+    """Use up and return the faults of these kinds that are due for a request, at most so many; the others wait."""
+    due: list[Fault] = []
+    for fault in faults:
+        if fault.kind in kinds and fault.matches(endpoint, text):
+            if fault.after > 0:
+                fault.after -= 1
+            elif most is None or len(due) < most:
+                fault.used += 1
+                due.append(fault)
+    return due

@@ -1,4 +1,4 @@
-"""The API itself: one method per endpoint, told as refusals first and the answer last."""
+"""The endpoints of the API, one method each: first the error responses, at the end the right one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 
-from machfive_provider.sandbox import rules
-from machfive_provider.sandbox.endpoints import endpoint_of
-from machfive_provider.sandbox.errors import ApiError, bad_request
+from machfive_provider.sandbox import validation
+from machfive_provider.sandbox.broken_responses import pause
 from machfive_provider.sandbox.exports import export_csv, export_json, write_sequence
-from machfive_provider.sandbox.faults import request_text
-from machfive_provider.sandbox.identity import make_uuid
-from machfive_provider.sandbox.pause import Pause
-from machfive_provider.sandbox.records import STATUSES, LeadList, Signature, Workspace, iso
-from machfive_provider.sandbox.state import State
+from machfive_provider.sandbox.faults import endpoint_of, request_text
+from machfive_provider.sandbox.lists import STATUSES, LeadList, iso
+from machfive_provider.sandbox.store import Store
+from machfive_provider.sandbox.validation import ApiError
+from machfive_provider.sandbox.workspaces import Signature, Workspace, make_uuid
 
 _AUTH_HELP = "Send Authorization: Bearer <key> or X-API-Key: <key>."
 
@@ -60,16 +59,15 @@ def show_list_details(lead_list: LeadList, now: float) -> dict[str, Any]:
 
 
 class Api:
-    """The endpoints over one state. `pause` waits in real time and ends early when the server stops."""
+    """The endpoints over one store."""
 
-    def __init__(self, state: State, pause: Pause) -> None:
-        self._state = state
-        self._pause = pause
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     async def campaigns(self, request: Request) -> Response:
         """GET /campaigns."""
         workspace = self._workspace(request)
-        query = rules.query_parameters(request.scope["query_string"], ("q", "name"))
+        query = validation.query_parameters(request.scope["query_string"], ("q", "name"))
         wanted = query.get("q", query.get("name", "")).lower()
         shown = [
             {"id": campaign.id, "name": campaign.name, "created_at": iso(campaign.created_at)}
@@ -79,16 +77,15 @@ class Api:
         return JSONResponse({"campaigns": shown})
 
     async def generate(self, request: Request) -> Response:
-        """POST /campaigns/{campaign_id}/generate: the list is there at once, the answer when it is written."""
+        """POST /campaigns/{campaign_id}/generate: the list is there at once, the response when it is written."""
         workspace, lead_list = await self._buy(request)
-        settings = self._state.settings
-        if not await self._pause(math.inf if lead_list.stuck else settings.generate_seconds):
-            raise ApiError(500, "The sandbox is stopping.")
-        with self._state.changed:
-            # The client's wait is real time, the list's may be an injected clock's: the answer ends both.
+        settings = self._store.settings
+        await pause(math.inf if lead_list.stuck else settings.generate_seconds)
+        with self._store.changed:
+            # The wait was the event loop's time, the list may live by an injected clock: the response ends both.
             if lead_list.forced is None and not lead_list.ends_failed:
-                lead_list.forced = ("completed", max(self._state.clock(), lead_list.created_at))
-                self._state.changed.notify_all()
+                lead_list.forced = ("completed", max(self._store.clock(), lead_list.created_at))
+                self._store.changed.notify_all()
         if lead_list.ends_failed:
             raise ApiError(500, "The sequence could not be written.")
         sequence = [write_sequence(settings.seed, lead_list, lead) for lead in lead_list.leads[:1]]
@@ -115,21 +112,21 @@ class Api:
     async def lists(self, request: Request) -> Response:
         """GET /lists."""
         workspace = self._workspace(request)
-        query = rules.query_parameters(request.scope["query_string"], ("campaign_id", "status", "limit", "offset"))
-        limit = rules.whole_number(query, "limit", default=50, least=1, most=100)
-        offset = rules.whole_number(query, "offset", default=0, least=0, most=None)
+        query = validation.query_parameters(request.scope["query_string"], ("campaign_id", "status", "limit", "offset"))
+        limit = validation.whole_number(query, "limit", default=50, least=1, most=100)
+        offset = validation.whole_number(query, "offset", default=0, least=0, most=None)
         campaign_id, status = query.get("campaign_id"), query.get("status")
         if campaign_id is not None:
-            if not rules.is_uuid(campaign_id):
-                raise bad_request("campaign_id must be a UUID.")
+            if not validation.is_uuid(campaign_id):
+                raise ApiError(400, "campaign_id must be a UUID.")
             campaign_id = campaign_id.lower()
         if status is not None and status not in STATUSES:
-            raise bad_request(f"status must be one of: {', '.join(STATUSES)}.")
-        with self._state.changed:
-            now = self._state.clock()
+            raise ApiError(400, f"status must be one of: {', '.join(STATUSES)}.")
+        with self._store.changed:
+            now = self._store.clock()
             found = [
                 each
-                for each in self._state.visible_lists(workspace)
+                for each in self._store.visible_lists(workspace)
                 if campaign_id in (None, each.campaign.id) and status in (None, each.progress(now)[0])
             ]
             page = [show_list(each, now) for each in found[offset : offset + limit]]
@@ -138,24 +135,24 @@ class Api:
     async def list_details(self, request: Request) -> Response:
         """GET /lists/{list_id}."""
         workspace = self._workspace(request)
-        rules.query_parameters(request.scope["query_string"], ())
-        with self._state.changed:
-            lead_list = self._state.lead_list(request.path_params["list_id"], workspace)
-            return JSONResponse(show_list_details(lead_list, self._state.clock()))
+        validation.query_parameters(request.scope["query_string"], ())
+        with self._store.changed:
+            lead_list = self._store.lead_list(request.path_params["list_id"], workspace)
+            return JSONResponse(show_list_details(lead_list, self._store.clock()))
 
     async def export(self, request: Request) -> Response:
         """GET /lists/{list_id}/export."""
         workspace = self._workspace(request)
-        query = rules.query_parameters(request.scope["query_string"], ("format",))
+        query = validation.query_parameters(request.scope["query_string"], ("format",))
         form = query.get("format", "csv")
         if form not in ("csv", "json"):
-            raise bad_request("format must be csv or json.")
-        with self._state.changed:
-            lead_list = self._state.lead_list(request.path_params["list_id"], workspace)
-            status, _ = lead_list.progress(self._state.clock())
+            raise ApiError(400, "format must be csv or json.")
+        with self._store.changed:
+            lead_list = self._store.lead_list(request.path_params["list_id"], workspace)
+            status, _ = lead_list.progress(self._store.clock())
         if status != "completed":
             raise ApiError(409, f"List is not completed: its status is {status}. Poll GET /lists/:id first.")
-        seed = self._state.settings.seed
+        seed = self._store.settings.seed
         if form == "json":
             return StreamingResponse(export_json(seed, lead_list), media_type="application/json")
         disposition = f'attachment; filename="MachFive-{lead_list.id}.csv"'
@@ -164,21 +161,21 @@ class Api:
         )
 
     async def signatures(self, request: Request) -> Response:
-        """GET and POST /signatures, in the newer generation alone."""
+        """GET and POST /signatures, in the 2026 edition alone."""
         workspace = self._workspace(request)
-        rules.query_parameters(request.scope["query_string"], ())
+        validation.query_parameters(request.scope["query_string"], ())
         if request.method == "GET":
             return JSONResponse({"signatures": [_show_signature(each) for each in workspace.signatures]})
-        body = rules.json_object(await request.body(), request.headers.get("content-type", ""))
-        saved = self._state.save_signature(workspace, *rules.signature_request(body))
+        body = validation.json_object(await request.body(), request.headers.get("content-type", ""))
+        saved = self._store.save_signature(workspace, *validation.signature_request(body))
         return JSONResponse(_show_signature(saved), status_code=201)
 
     async def page(self, request: Request) -> Response:
-        """GET /campaigns/{campaign_id}: for people, so without a key and without any lead's data."""
-        with self._state.changed:
-            campaign = self._state.campaign(request.path_params["campaign_id"], None)
-            now = self._state.clock()
-            lists = [each for each in self._state.visible_lists() if each.campaign is campaign]
+        """GET /campaigns/{campaign_id}: a page for the browser, so without a key and without lead data."""
+        with self._store.changed:
+            campaign = self._store.campaign(request.path_params["campaign_id"], None)
+            now = self._store.clock()
+            lists = [each for each in self._store.visible_lists() if each.campaign is campaign]
             rows = "".join(
                 f"<tr><td>{html.escape(each.name or 'unnamed list')}</td>"
                 f"<td>{html.escape(each.progress(now)[0])}</td><td>{len(each.leads)}</td></tr>"
@@ -195,23 +192,23 @@ class Api:
         key = key_of(request.headers)
         if not key:
             raise ApiError(401, f"Missing API key. {_AUTH_HELP}")
-        workspace = self._state.workspace_of_key(key)
+        workspace = self._store.workspace_of_key(key)
         if workspace is None:
             raise ApiError(401, "Invalid API key.")
         return workspace
 
     async def _buy(self, request: Request) -> tuple[Workspace, LeadList]:
         workspace = self._workspace(request)
-        rules.query_parameters(request.scope["query_string"], ())
-        campaign = self._state.campaign(request.path_params["campaign_id"], workspace)
+        validation.query_parameters(request.scope["query_string"], ())
+        campaign = self._store.campaign(request.path_params["campaign_id"], workspace)
         raw = await request.body()
-        body = rules.json_object(raw, request.headers.get("content-type", ""))
+        body = validation.json_object(raw, request.headers.get("content-type", ""))
         endpoint = endpoint_of(request.url.path)
-        wanted = rules.generate_request(
-            body, generation=self._state.settings.generation, batch=endpoint == "generate-batch"
+        wanted = validation.generate_request(
+            body, generation=self._store.settings.generation, batch=endpoint == "generate-batch"
         )
         text = request_text(request.url.path, raw)
-        return workspace, self._state.buy(workspace, campaign, wanted, endpoint, text)
+        return workspace, self._store.buy(workspace, campaign, wanted, endpoint, text)
 
 
 def _show_signature(signature: Signature) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The sandbox as tests and the command line hold it."""
+"""`Sandbox`: starts and stops the stand-in for the API, scripts it, and shows what it recorded."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from starlette.types import ASGIApp
+
 from machfive_provider.sandbox.app import build_app
 from machfive_provider.sandbox.faults import Fault, make_fault
-from machfive_provider.sandbox.pause import Pause
-from machfive_provider.sandbox.records import LeadList, Purchase, RecordedRequest, Workspace
+from machfive_provider.sandbox.lists import LeadList
 from machfive_provider.sandbox.server import ServerThread
-from machfive_provider.sandbox.settings import Clock, SandboxSettings
-from machfive_provider.sandbox.state import State
+from machfive_provider.sandbox.store import Purchase, RecordedRequest, Store
+from machfive_provider.sandbox.workspaces import Clock, SandboxSettings, Workspace
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 an address to translate, not one to bind
 
@@ -21,13 +22,15 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 an address to
 class Sandbox:
     """A stand-in for the MachFive API on a real socket; a context manager that runs it in a thread.
 
-    `clock` moves lists through their states and stamps everything; waiting inside an answer
-    (`generate_seconds`, delays) is always real time. Thread-safe; what the properties return is a copy.
+    `clock` moves lists through their states and stamps everything; waiting inside a response
+    (`generate_seconds`, delays) takes the time of the event loop it runs in. Thread-safe; what the
+    properties return is a copy.
     """
 
     def __init__(self, settings: SandboxSettings | None = None, *, clock: Clock = time.time) -> None:
         self.settings = settings or SandboxSettings()
-        self._state = State(self.settings, clock)
+        self._state = Store(self.settings, clock)
+        self._app = build_app(self._state)
         self._server: ServerThread | None = None
 
     def __enter__(self) -> Self:
@@ -43,8 +46,7 @@ class Sandbox:
         """Start to serve. Raises OSError where the port is taken, RuntimeError where it serves already."""
         if self._server is not None:
             raise RuntimeError("the sandbox is running already")
-        pause = Pause()
-        server = ServerThread(build_app(self._state, pause), self._state, pause, self.settings)
+        server = ServerThread(self._app, self._state, self.settings)
         server.start()
         self._server = server
 
@@ -53,6 +55,15 @@ class Sandbox:
         if self._server is not None:
             self._server.stop()
             self._server = None
+
+    @property
+    def app(self) -> ASGIApp:
+        """The ASGI application, to be called in an event loop of the caller's own; needs no `start`.
+
+        All waiting in it is asyncio's on the running loop. Where a fault drops the connection, it raises
+        ConnectionResetError, since there is no connection.
+        """
+        return self._app
 
     @property
     def port(self) -> int:
@@ -124,7 +135,7 @@ class Sandbox:
     def unused_faults(self) -> list[Fault]:
         """The scripted faults that never met their request."""
         with self._state.changed:
-            return self._state.faults.unused()
+            return [fault for fault in self._state.faults if fault.used == 0]
 
     def fault(
         self,
@@ -142,13 +153,13 @@ class Sandbox:
         """
         fault = make_fault(kind, endpoint, times, after, accepted, contains, **args)
         with self._state.changed:
-            self._state.faults.faults.append(fault)
+            self._state.faults.append(fault)
         return fault
 
     def clear_faults(self) -> None:
         """Forget all scripted faults, those for ever included."""
         with self._state.changed:
-            self._state.faults.faults.clear()
+            self._state.faults.clear()
 
     def complete(self, list_id: str) -> None:
         """End a list well, now. Raises KeyError for an unknown list, as the next three do."""
@@ -171,7 +182,7 @@ class Sandbox:
         self._state.finish_building(campaign_id)
 
     def reset(self) -> None:
-        """Go back to the start: full credits, no lists, empty books, no faults, the same ids again."""
+        """Go back to the start: full credits, no lists, no purchases or requests, no faults, the same ids again."""
         self._state.reset()
 
     def requests_to(self, endpoint: str) -> list[RecordedRequest]:
@@ -188,5 +199,5 @@ class Sandbox:
                 raise TimeoutError(f"the sandbox did not come to the expected state within {timeout} s")
 
     def wait_for_requests(self, endpoint: str, count: int, timeout: float = 10.0) -> None:
-        """Block until so many requests to the endpoint have arrived, answered or not; as `wait_until`."""
+        """Block until so many requests to the endpoint have arrived, whether responded to or not; as `wait_until`."""
         self.wait_until(lambda: len(self.requests_to(endpoint)) >= count, timeout)

@@ -1,4 +1,4 @@
-"""Uvicorn in a thread with a loop of its own: started and stopped by event, never by guessing."""
+"""Uvicorn in a thread with a loop of its own: it tells when it has started and is woken to stop."""
 
 from __future__ import annotations
 
@@ -9,25 +9,22 @@ import threading
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from machfive_provider.sandbox.pause import Pause
-from machfive_provider.sandbox.settings import SandboxSettings
-from machfive_provider.sandbox.state import State
+from machfive_provider.sandbox.store import Store
+from machfive_provider.sandbox.workspaces import SandboxSettings
 
 _START_SECONDS = 30.0
-_STOP_SECONDS = 1.0
 # Longer than any sensible polling interval: a server that closes idle connections looks like a fault.
 _KEEP_ALIVE_SECONDS = 300
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's server, woken for its end instead of looking for it ten times a second."""
+    """Uvicorn's server, woken when it is to stop, where uvicorn checks ten times a second."""
 
-    def __init__(self, config: uvicorn.Config, pause: Pause, started: threading.Event) -> None:
+    def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
         super().__init__(config)
-        self._pause = pause
         self._announced = started
         self._wake = asyncio.Event()
 
@@ -44,47 +41,46 @@ class _Server(uvicorn.Server):
             server.close()
         for listening in sockets or []:
             listening.close()
-        self._drop_connections()
-        if self.server_state.tasks:
-            # A request without a client ends by itself; what does not is cancelled with the loop.
-            await asyncio.wait(self.server_state.tasks, timeout=_STOP_SECONDS)
-        # The loop tells a protocol that its connection is lost one turn after it was dropped.
-        await asyncio.sleep(0)
-        for server in self.servers:
-            await server.wait_closed()
-
-    def _drop_connections(self) -> None:
         for connection in list(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
+        # The loop tells a protocol that its connection is lost one turn after it was dropped.
+        await asyncio.sleep(0)
+        for task in self.server_state.tasks:
+            task.cancel()
+        await asyncio.gather(*self.server_state.tasks, return_exceptions=True)
+        for server in self.servers:
+            await server.wait_closed()
 
     def end(self) -> None:
         """Stop soon; to be called on the server's loop."""
-        # Before the waits end, or their answers would still be sent.
-        self._drop_connections()
-        self._pause.stop()
         self.should_exit = True
         self._wake.set()
 
 
-def _protocol(state: State) -> type[H11Protocol]:
-    """Make a protocol that counts open connections in the state."""
+def _until_stopped(app: ASGIApp) -> ASGIApp:
+    """Let a request that is cancelled at the end of the server end quietly: uvicorn would log it as an error."""
 
-    def count(by: int) -> None:
-        with state.changed:
-            state.open_connections += by
-            state.changed.notify_all()
+    async def quiet_app(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await app(scope, receive, send)
+
+    return quiet_app
+
+
+def _protocol(store: Store) -> type[H11Protocol]:
+    """Make a protocol that counts open connections in the store."""
 
     class CountedProtocol(H11Protocol):
         def connection_made(self, transport: Any) -> None:
-            # asyncio does it only for sockets made with an explicit protocol; without it, answers wait 40 ms.
+            # asyncio does it only for sockets made with an explicit protocol; without it, responses wait 40 ms.
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            count(1)
+            store.count("open_connections", 1)
             super().connection_made(transport)
 
         def connection_lost(self, exc: Exception | None) -> None:
             super().connection_lost(exc)
-            count(-1)
+            store.count("open_connections", -1)
 
     return CountedProtocol
 
@@ -95,21 +91,21 @@ class ServerThread:
     The socket is bound at once: raises OSError where the address cannot be had.
     """
 
-    def __init__(self, app: ASGIApp, state: State, pause: Pause, settings: SandboxSettings) -> None:
+    def __init__(self, app: ASGIApp, store: Store, settings: SandboxSettings) -> None:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         self._socket = socket.create_server((settings.host, settings.port), family=family, backlog=256)
         self.port: int = self._socket.getsockname()[1]
         self._started = threading.Event()
         config = uvicorn.Config(
-            app,
-            http=_protocol(state),
+            _until_stopped(app),
+            http=_protocol(store),
             ws="none",
             lifespan="off",
             access_log=settings.access_log,
             log_config=None,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
-        self._server = _Server(config, pause, self._started)
+        self._server = _Server(config, self._started)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name=f"machfive-sandbox-{self.port}", daemon=True)
 

@@ -1,6 +1,6 @@
-"""What the API accepts: requests are checked here, per generation, and everything unknown is refused.
+"""What the API accepts, per edition, and the error responses it gives to everything else.
 
-All functions raise `ApiError` with the position of what is wrong, such as "leads[3].email".
+All functions raise `ApiError`, whose message names the place of the mistake, such as "leads[3].email".
 """
 
 from __future__ import annotations
@@ -12,9 +12,19 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
-from machfive_provider.sandbox.errors import ApiError, bad_request
-from machfive_provider.sandbox.settings import Generation
+from machfive_provider.sandbox.workspaces import Generation
 
+CODES = {
+    400: "BAD_REQUEST",
+    401: "UNAUTHORIZED",
+    402: "INSUFFICIENT_CREDITS",
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    409: "NOT_READY",
+    429: "WORKSPACE_LIMIT",
+    500: "INTERNAL_ERROR",
+}
 LEAD_FIELDS = ("email", "name", "title", "company", "company_website", "linkedin_url")
 _OPTIONS_2025: Mapping[str, type] = {
     "list_name": str,
@@ -31,17 +41,8 @@ _OPTIONS_2026: Mapping[str, type] = {
     "enrichment_enabled": bool,
     "notification_email": str,
 }
-_CTA_KINDS = (
-    "Question",
-    "Lead Magnet",
-    "Direct Meeting",
-    "Loom Video",
-    "Consultation",
-    "Educational",
-    "Demo",
-    "Trial",
-)
-CTAS_2026 = tuple(f"{kind} CTA" for kind in _CTA_KINDS)
+_CTA_KINDS = "Question, Lead Magnet, Direct Meeting, Loom Video, Consultation, Educational, Demo, Trial"
+CTAS_2026 = tuple(f"{kind} CTA" for kind in _CTA_KINDS.split(", "))
 _MOST_EMAILS: Mapping[str, int] = {"2025": 5, "2026": 4}
 _DEFAULT_EMAILS = 3
 # What counts as a space differs between languages, so control characters and U+FEFF are named too.
@@ -51,6 +52,29 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # Bounded, because int() refuses numbers of more than 4300 digits with an error of its own.
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,1000}")
 _TYPE_NAMES: Mapping[type, str] = {str: "a string", int: "an integer", bool: "true or false"}
+
+
+class ApiError(Exception):
+    """An error response. `detail` is left out of the body when it is None."""
+
+    def __init__(self, status: int, message: str, *, detail: Any = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = CODES[status]
+        self.message = message
+        self.detail = detail
+
+
+def error_body(
+    code: str, message: str, *, detail: Any = None, request_id: str | None = None, generation: str = "2025"
+) -> dict[str, Any]:
+    """Build the JSON of an error response; only the 2026 edition has the request id in it."""
+    body: dict[str, Any] = {"error": code, "message": message}
+    if detail is not None:
+        body["detail"] = detail
+    if generation != "2025" and request_id is not None:
+        body["request_id"] = request_id
+    return body
 
 
 @dataclass(frozen=True)
@@ -71,7 +95,7 @@ class GenerateRequest:
 
 
 def is_uuid(text: str) -> bool:
-    """Tell whether the text has the form of a UUID."""
+    """Whether the text has the form of a UUID."""
     return _UUID.fullmatch(text) is not None
 
 
@@ -80,11 +104,11 @@ def query_parameters(query: bytes, allowed: Collection[str]) -> dict[str, str]:
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
-        raise bad_request("The query is not valid UTF-8.") from None
+        raise ApiError(400, "The query is not valid UTF-8.") from None
     _refuse_unknown("query parameter", (name for name, _ in pairs), allowed)
     parameters = dict(pairs)
     if len(parameters) < len(pairs):
-        raise bad_request("A query parameter is given more than once.")
+        raise ApiError(400, "A query parameter is given more than once.")
     return parameters
 
 
@@ -96,24 +120,24 @@ def whole_number(parameters: Mapping[str, str], name: str, *, default: int, leas
     value = int(text) if _WHOLE_NUMBER.fullmatch(text) else None
     if value is None or value < least or (most is not None and value > most):
         bounds = f"from {least}" + (f" to {most}" if most is not None else "")
-        raise bad_request(f"{name} must be a whole number {bounds}.")
+        raise ApiError(400, f"{name} must be a whole number {bounds}.")
     return value
 
 
 def json_object(body: bytes, content_type: str) -> dict[str, Any]:
     """Decode a request's body."""
     if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise bad_request("Content-Type must be application/json.")
+        raise ApiError(400, "Content-Type must be application/json.")
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
-        # A lone surrogate can be written as an escape, yet no UTF-8 answer could repeat it.
+        # A lone surrogate can be written as an escape, but no UTF-8 response can repeat it.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeError:
-        raise bad_request("The body is not valid UTF-8.") from None
+        raise ApiError(400, "The body is not valid UTF-8.") from None
     except (ValueError, RecursionError):
-        raise bad_request("The body is not valid JSON.") from None
+        raise ApiError(400, "The body is not valid JSON.") from None
     if not isinstance(value, dict):
-        raise bad_request("The body must be a JSON object.")
+        raise ApiError(400, "The body must be a JSON object.")
     return value
 
 
@@ -126,10 +150,10 @@ def generate_request(body: Mapping[str, Any], *, generation: Generation, batch: 
     what = "leads" if batch else "lead"
     _refuse_unknown("body field", body, (what, "options"))
     if what not in body:
-        raise bad_request(f"Missing required field: {what}.")
+        raise ApiError(400, f"Missing required field: {what}.")
     options = body.get("options", {})
     if not isinstance(options, dict):
-        raise bad_request("options must be an object.")
+        raise ApiError(400, "options must be an object.")
     leads = _leads(body["leads"]) if batch else (_lead(body["lead"], "lead"),)
     if generation == "2025":
         _check_option_types(options, _OPTIONS_2025)
@@ -147,7 +171,7 @@ def signature_request(body: Mapping[str, Any]) -> tuple[str, str]:
     _refuse_unknown("body field", body, ("name", "signature"))
     for name in ("name", "signature"):
         if not isinstance(body.get(name), str) or not body[name]:
-            raise bad_request(f"{name} must be a string that is not empty.")
+            raise ApiError(400, f"{name} must be a string that is not empty.")
     return body["name"], body["signature"]
 
 
@@ -155,7 +179,7 @@ def _build(leads: tuple[dict[str, str], ...], options: Mapping[str, Any], genera
     email_count = int(options.get("email_count", _DEFAULT_EMAILS))
     most = _MOST_EMAILS[generation]
     if not 1 <= email_count <= most:
-        raise bad_request(f"options.email_count must be from 1 to {most}.")
+        raise ApiError(400, f"options.email_count must be from 1 to {most}.")
     return GenerateRequest(
         leads=leads,
         list_name=options.get("list_name", options.get("sequence_name")) or None,
@@ -168,22 +192,22 @@ def _build(leads: tuple[dict[str, str], ...], options: Mapping[str, Any], genera
 
 def _leads(value: Any) -> tuple[dict[str, str], ...]:
     if not isinstance(value, list) or not value:
-        raise bad_request("leads must be an array with at least one lead.")
+        raise ApiError(400, "leads must be an array with at least one lead.")
     return tuple(_lead(lead, f"leads[{index}]") for index, lead in enumerate(value))
 
 
 def _lead(value: Any, position: str) -> dict[str, str]:
     if not isinstance(value, dict):
-        raise bad_request(f"{position} must be an object.")
+        raise ApiError(400, f"{position} must be an object.")
     for name, text in value.items():
         if name not in LEAD_FIELDS:
-            raise bad_request(f"Unknown lead field: {position}.{name}.")
+            raise ApiError(400, f"Unknown lead field: {position}.{name}.")
         if not isinstance(text, str):
-            raise bad_request(f"{position}.{name} must be a string.")
+            raise ApiError(400, f"{position}.{name} must be a string.")
     if not value.get("email"):
-        raise bad_request(f"{position}.email is required.")
+        raise ApiError(400, f"{position}.email is required.")
     if not _EMAIL.fullmatch(value["email"]):
-        raise bad_request(f"{position}.email is not a valid email address.")
+        raise ApiError(400, f"{position}.email is not a valid email address.")
     return dict(value)
 
 
@@ -192,7 +216,7 @@ def _check_option_types(options: Mapping[str, Any], known: Mapping[str, type]) -
     for name, value in options.items():
         expected = known[name]
         if not (_is_integer(value) if expected is int else isinstance(value, expected)):
-            raise bad_request(f"options.{name} must be {_TYPE_NAMES[expected]}.")
+            raise ApiError(400, f"options.{name} must be {_TYPE_NAMES[expected]}.")
 
 
 def _is_integer(value: Any) -> bool:
@@ -206,12 +230,12 @@ def _check_ctas(options: Mapping[str, Any], known: Collection[str] | None) -> No
     value = options["approved_ctas"]
     ctas = [cta.strip(" ") for cta in value.split(",")] if isinstance(value, str) else value
     if not isinstance(ctas, list):
-        raise bad_request("options.approved_ctas must be an array of strings or one comma-separated string.")
+        raise ApiError(400, "options.approved_ctas must be an array of strings or one comma-separated string.")
     for index, cta in enumerate(ctas):
         if not isinstance(cta, str):
-            raise bad_request(f"options.approved_ctas[{index}] must be a string.")
+            raise ApiError(400, f"options.approved_ctas[{index}] must be a string.")
         if known is not None and cta not in known:
-            raise bad_request(f"options.approved_ctas[{index}] must be one of: {', '.join(known)}.")
+            raise ApiError(400, f"options.approved_ctas[{index}] must be one of: {', '.join(known)}.")
 
 
 def _check_options_2026(options: Mapping[str, Any], *, batch: bool) -> None:
@@ -221,20 +245,20 @@ def _check_options_2026(options: Mapping[str, Any], *, batch: bool) -> None:
     _check_option_types(options, known)
     _check_ctas(options, CTAS_2026)
     if "email_count" not in options:
-        raise bad_request("Missing required option: email_count.")
+        raise ApiError(400, "Missing required option: email_count.")
     if ("email_signature" in options) == ("signature_id" in options):
-        raise bad_request("Exactly one of options.email_signature and options.signature_id is required.")
+        raise ApiError(400, "Exactly one of options.email_signature and options.signature_id is required.")
     if "signature_id" in options and not is_uuid(options["signature_id"]):
-        raise bad_request("options.signature_id must be a UUID.")
+        raise ApiError(400, "options.signature_id must be a UUID.")
     if "notification_email" in options and not _EMAIL.fullmatch(options["notification_email"]):
-        raise bad_request("options.notification_email is not a valid email address.")
+        raise ApiError(400, "options.notification_email is not a valid email address.")
 
 
 def _check_enrichable(leads: tuple[dict[str, str], ...], *, batch: bool) -> None:
     for index, lead in enumerate(leads):
         if not any(lead.get(name) for name in ("company", "linkedin_url", "company_website")):
             position = f"leads[{index}]" if batch else "lead"
-            raise bad_request(f"{position} needs company, linkedin_url or company_website for enrichment.")
+            raise ApiError(400, f"{position} needs company, linkedin_url or company_website for enrichment.")
 
 
 def _refuse_unknown(what: str, given: Any, known: Collection[str]) -> None:

@@ -1,29 +1,63 @@
-"""The memory of the sandbox, behind one lock: workspaces, lists, and the books of what was bought."""
+"""What the sandbox keeps while it runs: workspaces, lists, purchases, requests and faults, behind one lock."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from machfive_provider.sandbox.effects import spoil
-from machfive_provider.sandbox.errors import ApiError
-from machfive_provider.sandbox.faults import FaultBook
-from machfive_provider.sandbox.identity import make_uuid
-from machfive_provider.sandbox.records import (
+from machfive_provider.sandbox.faults import LIST_KINDS, Fault, take_due_faults
+from machfive_provider.sandbox.lists import TERMINAL, LeadList, WrittenLead, spoil
+from machfive_provider.sandbox.validation import ApiError, GenerateRequest
+from machfive_provider.sandbox.workspaces import (
     Campaign,
-    LeadList,
-    Purchase,
-    RecordedRequest,
+    Clock,
+    SandboxSettings,
     Signature,
     Workspace,
-    WrittenLead,
+    build_workspaces,
+    make_uuid,
 )
-from machfive_provider.sandbox.rules import GenerateRequest
-from machfive_provider.sandbox.settings import Clock, SandboxSettings
-from machfive_provider.sandbox.world import build_workspaces
 
 
-class State:
+@dataclass(frozen=True)
+class Purchase:
+    """One accepted POST: what was paid for. `list_name` is what the client asked for."""
+
+    at: float
+    workspace: str
+    campaign_id: str
+    endpoint: str
+    list_id: str
+    list_name: str | None
+    emails: tuple[str, ...]
+    credits: int
+
+
+@dataclass
+class RecordedRequest:
+    """One request as it arrived. `status` is that of the response, None for no response (yet).
+
+    `headers` has lower-case names and never the key; `authenticated` tells whether a valid one came.
+    `client_port` is the other end of the connection: on this machine it leads to the asking process.
+    """
+
+    at: float
+    method: str
+    path: str
+    endpoint: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    authenticated: bool
+    user_agent: str
+    json: Any
+    status: int | None = None
+    fault: str | None = None
+    client_port: int | None = None
+
+
+class Store:
     """Everything that changes while the sandbox runs.
 
     `changed` guards all of it, is held by whoever reads or writes more than one attribute, and is
@@ -39,13 +73,19 @@ class State:
         self.reset()
 
     def reset(self) -> None:
-        """Go back to the start: full credits, no lists, empty books, no faults, the same ids again."""
+        """Go back to the start: full credits, no lists, no purchases or requests, no faults, the same ids again."""
         with self.changed:
             self.workspaces = build_workspaces(self.settings)
             self.lists: dict[str, LeadList] = {}
             self.purchases: list[Purchase] = []
             self.requests: list[RecordedRequest] = []
-            self.faults = FaultBook()
+            self.faults: list[Fault] = []
+            self.changed.notify_all()
+
+    def count(self, what: Literal["hanging", "open_connections"], by: int) -> None:
+        """Add to the number of hanging requests or of open connections."""
+        with self.changed:
+            setattr(self, what, getattr(self, what) + by)
             self.changed.notify_all()
 
     def workspace_of_key(self, key: str) -> Workspace | None:
@@ -85,21 +125,20 @@ class State:
         return sorted(found, key=lambda each: (each.created_at, each.sequence), reverse=True)
 
     def active_batches(self, workspace: Workspace) -> int:
-        """Count the unfinished batches that take up places; single leads take none."""
+        """Count the unfinished batches that count towards the limit; single leads do not."""
         now = self.clock()
         return sum(
-            1
-            for lead_list in self.lists.values()
-            if lead_list.workspace is workspace and lead_list.endpoint == "generate-batch" and lead_list.is_active(now)
+            each.workspace is workspace and each.endpoint == "generate-batch" and each.progress(now)[0] not in TERMINAL
+            for each in self.lists.values()
         )
 
     def buy(
         self, workspace: Workspace, campaign: Campaign, request: GenerateRequest, endpoint: str, text: str
     ) -> LeadList:
-        """Accept a request: take its credits, create its list and enter it into the books.
+        """Accept a request: take its credits, create its list and record the purchase.
 
-        `text` is the request's path and body, for faults that look for a text. Raises ApiError where
-        the request is refused; nothing was bought then.
+        `text` is the request's path and body, for faults with `contains`. Raises ApiError where the
+        request is refused; nothing is bought then.
         """
         with self.changed:
             self._check_ready(campaign, endpoint)
@@ -109,7 +148,7 @@ class State:
                 raise ApiError(429, "Too many concurrent batch jobs in this workspace. Retry later.")
             workspace.credits -= request.credits
             lead_list = self._create_list(workspace, campaign, request, endpoint, signature)
-            for fault in self.faults.take_list_faults(endpoint, text):
+            for fault in take_due_faults(self.faults, LIST_KINDS, endpoint, text):
                 spoil(lead_list, fault)
             self.lists[lead_list.id] = lead_list
             self.purchases.append(
@@ -128,7 +167,7 @@ class State:
             return lead_list
 
     def _check_ready(self, campaign: Campaign, endpoint: str) -> None:
-        # The newer generation lets a batch wait for the campaign; a single lead has nobody to wait.
+        # The 2026 edition accepts a batch and lets it wait for the campaign; generate responds at once.
         waits = self.settings.generation != "2025" and endpoint == "generate-batch"
         if campaign.built_at is None and not waits:
             raise ApiError(400, "This campaign is not set up for generation.")
@@ -152,12 +191,7 @@ class State:
         raise ApiError(404, "signature_id is not a signature of this workspace.")
 
     def _create_list(
-        self,
-        workspace: Workspace,
-        campaign: Campaign,
-        request: GenerateRequest,
-        endpoint: str,
-        signature: str,
+        self, workspace: Workspace, campaign: Campaign, request: GenerateRequest, endpoint: str, signature: str
     ) -> LeadList:
         batch = endpoint == "generate-batch"
         sequence = len(self.lists)
