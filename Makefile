@@ -34,7 +34,7 @@ help: ## Say what there is
 run: $(VENV)/.installed ## Run the example in a real Airflow against the sandbox, show the emails, stop it all
 	@$(BIN)/python -m scripts.run_example
 
-ui: $(VENV)/.installed ## The same, and leave Airflow up for a look until Ctrl-C
+ui: $(VENV)/.installed ## The same, and leave Airflow running until Ctrl-C
 	@$(BIN)/python -m scripts.run_example --stay
 
 test: $(VENV)/.installed ## Run all tests, those in a real Airflow included, with coverage

@@ -23,8 +23,8 @@ from packaging.version import Version
 
 from machfive_provider.sandbox import Sandbox
 from scripts.airflow_api import FINISHED
+from scripts.guard import session_members
 from scripts.live_airflow import DagRunResult, LiveAirflow
-from scripts.processes import session_members
 
 pytestmark = pytest.mark.live
 TIMEOUT = 150.0
