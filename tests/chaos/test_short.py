@@ -1,4 +1,4 @@
-"""A short run of both modes in one Airflow: `make test` covers the chaos suite with it. `make chaos` is the full run."""
+"""A short run of both modes in one Airflow, so that `make test` covers the chaos suite; `make chaos` is the full one."""
 
 from __future__ import annotations
 
