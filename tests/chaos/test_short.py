@@ -1,4 +1,4 @@
-"""A short run of both modes in one Airflow, so that `make test` covers the chaos suite; `make chaos` is the full one."""
+"""A short run of both modes in one Airflow, so that `make test` covers the chaos suite."""
 
 from __future__ import annotations
 
