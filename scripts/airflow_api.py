@@ -1,4 +1,4 @@
-"""The few calls of Airflow's REST API that running a DAG and looking at it takes."""
+"""The few calls of Airflow's REST API that it takes to run a DAG and watch it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import httpx
 from scripts.airflow_home import DATABASE_PATIENCE_SECONDS
 
 FINISHED = frozenset({"success", "failed"})
-# Nothing in the API announces a change of state; one small query a poll.
+# The API does not announce changes of state. One poll is one small query.
 POLL_SECONDS = 0.5
 
 
@@ -24,7 +24,7 @@ class AirflowApiError(RuntimeError):
 
 @dataclass(frozen=True)
 class TaskResult:
-    """One task instance as it stands: unmapped tasks have map index -1."""
+    """One task instance at the moment of a poll: unmapped tasks have map index -1."""
 
     task_id: str
     map_index: int
@@ -37,7 +37,7 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class DagRunResult:
-    """One DAG run as it stands, its task instances in a stable order."""
+    """One DAG run at the moment of a poll, its task instances in a stable order."""
 
     dag_id: str
     run_id: str
@@ -45,7 +45,7 @@ class DagRunResult:
     tasks: tuple[TaskResult, ...]
 
     def task(self, task_id: str, map_index: int = -1) -> TaskResult:
-        """Return one task instance; name those there are if it is not among them."""
+        """Return one task instance; KeyError, which names those there are, if it is not among them."""
         for task in self.tasks:
             if (task.task_id, task.map_index) == (task_id, map_index):
                 return task
@@ -69,20 +69,20 @@ class AirflowApi:
 
     def log_in(self) -> None:
         """Fetch a bearer token as any user of the API would."""
-        answer = self._http.post("/auth/token", json={"username": self._user, "password": self._password})
-        if answer.status_code != httpx.codes.CREATED:
-            raise AirflowApiError(f"log-in answered {answer.status_code}: {answer.text[:500]}")
-        self._http.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        response = self._http.post("/auth/token", json={"username": self._user, "password": self._password})
+        if response.status_code != httpx.codes.CREATED:
+            raise AirflowApiError(f"log-in answered {response.status_code}: {response.text[:500]}")
+        self._http.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
 
     def health(self) -> dict[str, str | None]:
         """Return each component's status; nothing at all while the API server is not up."""
         try:
-            answer = self._http.get("/api/v2/monitor/health", timeout=5.0)
+            response = self._http.get("/api/v2/monitor/health", timeout=5.0)
         except httpx.TransportError:
             return {}
-        if answer.status_code != httpx.codes.OK:
+        if response.status_code != httpx.codes.OK:
             return {}
-        return {name: component.get("status") for name, component in answer.json().items() if component}
+        return {name: component.get("status") for name, component in response.json().items() if component}
 
     def dag_ids(self) -> set[str]:
         """Return the DAGs that have been parsed."""
@@ -121,7 +121,7 @@ class AirflowApi:
         """Create a run, which waits while its DAG is paused; return its id.
 
         Several runs are best created before the first DAG is unpaused: Airflow writes its audit log on the API
-        server's event loop, and on SQLite that stops for as long as a task's own write waits for the same loop.
+        server's event loop, and on SQLite that write blocks while a task's own write waits for the same loop.
         """
         body: dict[str, Any] = {
             "conf": dict(conf or {}),
@@ -143,15 +143,15 @@ class AirflowApi:
 
     def delete_run(self, dag_id: str, run_id: str) -> None:
         """Delete a run with all that Airflow knows of it."""
-        self._call("DELETE", _run(dag_id, run_id))
+        self._call("DELETE", _run_path(dag_id, run_id))
 
-    def look(self, dag_id: str, run_id: str) -> DagRunResult:
+    def get_run(self, dag_id: str, run_id: str) -> DagRunResult:
         """Return the run's state and those of its task instances, now."""
-        run = self._call("GET", _run(dag_id, run_id))
+        run = self._call("GET", _run_path(dag_id, run_id))
         found: list[dict[str, Any]] = []
         while True:
             page = self._call(
-                "GET", f"{_run(dag_id, run_id)}/taskInstances", params={"limit": 100, "offset": len(found)}
+                "GET", f"{_run_path(dag_id, run_id)}/taskInstances", params={"limit": 100, "offset": len(found)}
             )
             found += page["task_instances"]
             if len(found) >= page["total_entries"] or not page["task_instances"]:
@@ -179,7 +179,7 @@ class AirflowApi:
         timeout: float,
         on_progress: Callable[[DagRunResult], None] | None = None,
     ) -> DagRunResult:
-        """Look until the run is finished; `on_progress` is shown every look, the last one included."""
+        """Poll until the run is finished; `on_progress` is called with each poll's result, the last one included."""
         return self.wait_until(
             dag_id, run_id, lambda run: run.state in FINISHED, timeout=timeout, on_progress=on_progress
         )
@@ -193,10 +193,10 @@ class AirflowApi:
         timeout: float,
         on_progress: Callable[[DagRunResult], None] | None = None,
     ) -> DagRunResult:
-        """Look until the run fulfils a condition, such as a task being deferred."""
+        """Poll until the run fulfils a condition, such as a task being deferred."""
         deadline = time.monotonic() + timeout
         while True:
-            run = self.look(dag_id, run_id)
+            run = self.get_run(dag_id, run_id)
             if on_progress:
                 on_progress(run)
             if condition(run):
@@ -208,48 +208,48 @@ class AirflowApi:
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """Return what a task pushed; None if it pushed nothing under this key."""
-        path = f"{_task(dag_id, run_id, task_id)}/xcomEntries/{key}"
+        path = f"{_task_path(dag_id, run_id, task_id)}/xcomEntries/{key}"
         params = {"map_index": map_index, "stringify": False}
         entry = self._call("GET", path, params=params, missing=None)
         return entry["value"] if entry else None
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
         """Return the log of one try as the UI shows it, one line an event."""
-        answer = self._http.get(
-            f"/api/v2{_task(dag_id, run_id, task_id)}/logs/{try_number}",
+        response = self._http.get(
+            f"/api/v2{_task_path(dag_id, run_id, task_id)}/logs/{try_number}",
             params={"map_index": map_index, "full_content": True},
             headers={"Accept": "application/x-ndjson"},
         )
-        self._check(answer)
-        return "\n".join(_log_line(json.loads(line)) for line in answer.text.splitlines() if line)
+        self._check(response)
+        return "\n".join(_log_line(json.loads(line)) for line in response.text.splitlines() if line)
 
     def extra_links(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, str | None]:
         """Return the operator's buttons and where they lead."""
-        path = f"{_task(dag_id, run_id, task_id)}/links"
+        path = f"{_task_path(dag_id, run_id, task_id)}/links"
         return dict(self._call("GET", path, params={"map_index": map_index})["extra_links"])
 
     def _call(self, method: str, path: str, *, missing: Any = ..., **kwargs: Any) -> Any:
-        answer = self._http.request(method, f"/api/v2{path}", **kwargs)
-        if missing is not ... and answer.status_code == httpx.codes.NOT_FOUND:
+        response = self._http.request(method, f"/api/v2{path}", **kwargs)
+        if missing is not ... and response.status_code == httpx.codes.NOT_FOUND:
             return missing
-        self._check(answer)
-        return answer.json() if answer.content else None
+        self._check(response)
+        return response.json() if response.content else None
 
     @staticmethod
-    def _check(answer: httpx.Response) -> None:
-        if answer.is_error:
-            request = answer.request
+    def _check(response: httpx.Response) -> None:
+        if response.is_error:
+            request = response.request
             raise AirflowApiError(
-                f"{request.method} {request.url.path} answered {answer.status_code}: {answer.text[:500]}"
+                f"{request.method} {request.url.path} answered {response.status_code}: {response.text[:500]}"
             )
 
 
-def _run(dag_id: str, run_id: str) -> str:
+def _run_path(dag_id: str, run_id: str) -> str:
     return f"/dags/{dag_id}/dagRuns/{run_id}"
 
 
-def _task(dag_id: str, run_id: str, task_id: str) -> str:
-    return f"{_run(dag_id, run_id)}/taskInstances/{task_id}"
+def _task_path(dag_id: str, run_id: str, task_id: str) -> str:
+    return f"{_run_path(dag_id, run_id)}/taskInstances/{task_id}"
 
 
 def _when(text: str | None) -> datetime | None:

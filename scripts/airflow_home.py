@@ -58,7 +58,7 @@ def prepare_home(
     (path / "config").mkdir(parents=True, exist_ok=True)
     local_settings = Path(__file__).with_name("loopback_settings.py").read_text()
     (path / "config" / "airflow_local_settings.py").write_text(local_settings)
-    # Chosen here: Airflow would print its choice into the log, and 3.0 does not draw it from a safe source.
+    # Chosen here, because Airflow would print its choice into the log.
     password = secrets.token_urlsafe(12)
     passwords = path / _PASSWORDS
     passwords.touch(mode=0o600)
@@ -72,14 +72,12 @@ def prepare_home(
 
 
 def _own_environment() -> dict[str, str]:
-    """Return the caller's environment less any other Airflow's settings, our interpreter's scripts first."""
+    """Return the caller's environment without Airflow settings, with our interpreter's scripts first on PATH."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     # `airflow standalone` starts its components by the bare name `airflow`.
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
-    for name in (
-        "NO_PROXY",
-        "no_proxy",
-    ):  # the components talk to each other over loopback, never through a proxy
+    # The components talk to each other over loopback, never through a proxy.
+    for name in ("NO_PROXY", "no_proxy"):
         env[name] = ",".join(filter(None, [env.get(name), LOOPBACK, "localhost"]))
     env["PYTHONUNBUFFERED"] = "1"
     env.pop("FORCE_COLOR", None)
@@ -131,7 +129,7 @@ def _settings(
             "base_log_folder": path / "logs",
             "worker_log_server_port": log_ports[0],
             "trigger_log_server_port": log_ports[1],
-            # Airflow 3.0 listens by the name above and looks for the log under this one.
+            # Airflow 3.1 listens on the port above and fetches logs from this one (file_task_handler.py).
             "triggerer_log_server_port": log_ports[1],
         },
         "dag_processor": {
@@ -141,7 +139,7 @@ def _settings(
             # Files do not change under a run; parsing them again and again would take CPU from the tasks.
             "min_file_process_interval": 60,
         },
-        # How long a finished task waits for its successor, and a fired trigger for its task, is mostly these.
+        # These decide how long a finished task waits for its successor, and a fired trigger for its task.
         "scheduler": {"scheduler_idle_sleep_time": 0.25, "enable_health_check": False},
         "triggerer": {"job_heartbeat_sec": 2},
         "usage_data_collection": {"enabled": False},

@@ -18,7 +18,7 @@ import httpx
 
 from scripts.airflow_api import POLL_SECONDS, AirflowApi, AirflowApiError, DagRunResult, TaskResult
 from scripts.airflow_home import USER, AirflowHome, prepare_home
-from scripts.processes import end_session, session_members
+from scripts.guard import end_session, session_members
 
 __all__ = ["AirflowNotReadyError", "DagRunResult", "LiveAirflow", "TaskResult"]
 
@@ -67,7 +67,7 @@ class LiveAirflow(AirflowApi):
     def start(self, timeout: float = 180.0, on_progress: Callable[[str], None] | None = None) -> float:
         """Start Airflow; return, with the seconds it took, once DAGs can run.
 
-        `on_progress` hears what is still being waited for.
+        `on_progress` is called with what is still being waited for.
         """
         started = time.monotonic()
         guard = Path(__file__).with_name("guard.py")
@@ -106,7 +106,7 @@ class LiveAirflow(AirflowApi):
         except subprocess.TimeoutExpired:
             guard.kill()
             guard.wait()
-        # Nothing is left but after the guard itself was killed; the session still has its number then.
+        # Processes are left only where the guard itself was killed; its session id still finds them.
         if session_members(guard.pid) and (left := end_session(guard.pid, grace=5.0)):
             raise RuntimeError(f"Airflow processes outlived SIGKILL: {left}")
 
@@ -133,11 +133,11 @@ class LiveAirflow(AirflowApi):
         on_progress(f"waiting for: {missing}")
         logged_in = False
         while True:
-            now_missing, logged_in = self._missing(logged_in=logged_in)
-            if not now_missing:
+            still_missing, logged_in = self._missing(logged_in=logged_in)
+            if not still_missing:
                 return
-            if now_missing != missing:
-                missing = now_missing
+            if still_missing != missing:
+                missing = still_missing
                 on_progress(f"waiting for: {missing}")
             if self._guard and self._guard.poll() is not None:
                 raise self._not_ready(f"Airflow ended with exit code {self._guard.returncode}")
@@ -158,7 +158,7 @@ class LiveAirflow(AirflowApi):
         if sick := [name for name in COMPONENTS if health.get(name) != "healthy"]:
             return ", ".join(name.replace("_", " ") for name in sick), True
         if absent := self.wanted - self.dag_ids():
-            # The file has been read and is broken: waiting longer would not mend it.
+            # A file that was parsed and is broken stays broken.
             if errors := self.import_errors():
                 raise self._not_ready(
                     "\n".join(f"{name} cannot be imported:\n{trace}" for name, trace in errors.items())

@@ -3,7 +3,7 @@
 `airflow_home.py` copies this file to `$AIRFLOW_HOME/config/airflow_local_settings.py`, which Airflow imports
 in each of its processes. The API server's address is a setting; that of the two log servers (scheduler and
 triggerer) is not: they listen on all interfaces, and doing without them costs the UI the log of a running
-task. So a wildcard address is narrowed where every server passes, whatever library it uses.
+task. So a wildcard address is replaced in `socket.bind`, which every server calls, whatever library it uses.
 """
 
 import socket
@@ -14,7 +14,7 @@ _WILDCARDS = ("", "0.0.0.0", "::")
 
 
 def _bind_to_loopback(self: socket.socket, address: Any) -> None:
-    # Port 0 is no server that others are told of, and a client bound to loopback could not leave the machine.
+    # Port 0 is left alone: it is a client's, and a client bound to loopback could not leave the machine.
     if (
         self.family in (socket.AF_INET, socket.AF_INET6)
         and self.type == socket.SOCK_STREAM
@@ -27,7 +27,7 @@ def _bind_to_loopback(self: socket.socket, address: Any) -> None:
 
 
 socket.socket.bind = _bind_to_loopback  # type: ignore[method-assign, assignment]
-# Airflow 3.0 asks this to choose between one address for both families and IPv4; logs are fetched over IPv4.
+# Airflow's log servers ask this before they listen on IPv6 (serve_logs/core.py); logs are fetched over IPv4.
 socket.has_dualstack_ipv6 = lambda: False
 
 

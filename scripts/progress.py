@@ -1,4 +1,4 @@
-"""Showing a DAG run as it goes and what came of it, on a terminal or in a log file."""
+"""Shows a DAG run while it runs, and its result, on a terminal or in a log file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _NO_STATE = "waiting"
 
 
 class Progress:
-    """Shows each look at a run: a live table on a terminal, a line for each change anywhere else."""
+    """Shows each poll of a run: a live table on a terminal, a line for each change anywhere else."""
 
-    def __init__(self, console: Console, look: Callable[[], str]) -> None:
+    def __init__(self, console: Console, describe: Callable[[], str]) -> None:
         self._console = console
-        self._look = look
+        self._describe = describe
         self._began = time.monotonic()
         self._said: dict[str, str] = {}
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
@@ -42,8 +42,8 @@ class Progress:
             self._live.stop()
 
     def show(self, run: DagRunResult) -> None:
-        """Show the run as it stands now."""
-        note = self._look()
+        """Show the run's current state."""
+        note = self._describe()
         if self._live:
             elapsed = f"{time.monotonic() - self._began:.0f} s"
             footer = Text(f"{elapsed} · MachFive: {note}" if note else elapsed, style="dim")

@@ -1,6 +1,6 @@
-"""Run the main example DAG in a real Airflow and show what comes of it: `make run`, and `make ui` to stay and look.
+"""Run the main example DAG in a real Airflow and show the result: `make run`, and `make ui` to leave Airflow running.
 
-Exits 0 only if the DAG run succeeded and its result file holds emails; 2 if it needs to be told something first.
+Exits 0 only if the DAG run succeeded and its result file holds emails; 2 if the user has to confirm something first.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ EXPORT_TASK = "write_emails"
 
 
 class ExampleFailedError(RuntimeError):
-    """The example did not do what it is there to show."""
+    """The example DAG failed, or its result file is not what the task reported."""
 
 
 @dataclass(frozen=True)
-class Written:
-    """The result file, read back: what it holds counts, not what the task said."""
+class Result:
+    """What the result file really holds, whatever the task reported."""
 
     path: Path
     leads: int
@@ -55,15 +55,15 @@ class Written:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example; return the exit code."""
     parser = argparse.ArgumentParser(prog="run_example", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--stay", action="store_true", help="leave Airflow up for a look until Ctrl-C")
+    parser.add_argument("--stay", action="store_true", help="leave Airflow running until Ctrl-C")
     stay = parser.parse_args(arguments).stay
     console = Console()
-    # The provider's own modules import Airflow, which makes itself a home: not in the user's home directory.
+    # The provider's own modules import Airflow, which creates AIRFLOW_HOME: not in the user's home directory.
     os.environ["AIRFLOW_HOME"] = str(HOME)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+        signal.signal(number, _exit_on_signal)
     try:
-        with alone(), choose_target(os.environ, LEADS) as target:
+        with only_run(), choose_target(os.environ, LEADS) as target:
             run_example(console, target, stay=stay)
     except NotConfirmedError as error:
         print(error, file=sys.stderr)
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_example(console: Console, target: Target, *, stay: bool) -> None:
-    """Bring up a fresh Airflow, run the DAG against the target, tell what came of it, stop it all."""
+    """Bring up a fresh Airflow, run the DAG against the target, print the result, stop everything."""
     began = time.monotonic()
     for folder in (HOME, RESULTS):
         shutil.rmtree(folder, ignore_errors=True)
@@ -109,24 +109,24 @@ def run_example(console: Console, target: Target, *, stay: bool) -> None:
 def _run_dag(console: Console, airflow: LiveAirflow, target: Target, began: float) -> ExampleFailedError | None:
     """Run the DAG and print its outcome; return, rather than raise, what went wrong."""
     run_id = airflow.trigger(DAG_ID)
-    with Progress(console, target.look) as progress:
-        run = airflow.wait(DAG_ID, run_id, target.patience, progress.show)
+    with Progress(console, target.describe) as progress:
+        run = airflow.wait(DAG_ID, run_id, target.timeout, progress.show)
     if not console.is_terminal:  # the live table has shown the last state already
         console.print(task_table(run))
     try:
         if run.state != "success":
-            raise ExampleFailedError(_why(airflow, run))
-        written = _read_result(airflow.xcom(DAG_ID, run_id, EXPORT_TASK, "machfive_export"))
+            raise ExampleFailedError(_failure_reason(airflow, run))
+        result = _read_result(airflow.xcom(DAG_ID, run_id, EXPORT_TASK, "machfive_export"))
     except ExampleFailedError as failure:
         return failure
-    console.print(lead_panel(written.sample))
-    summary = f"Leads:  {written.leads}\nEmails: {written.emails}\nFile:   {written.path}"
+    console.print(lead_panel(result.sample))
+    summary = f"Leads:  {result.leads}\nEmails: {result.emails}\nFile:   {result.path}"
     console.print(summary, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Done in {time.monotonic() - began:.0f} s.", style="bold", highlight=False)
     return None
 
 
-def _read_result(export: dict[str, Any] | None) -> Written:
+def _read_result(export: dict[str, Any] | None) -> Result:
     """Read the file the task says it wrote and count what is in it."""
     if not export:
         raise ExampleFailedError(f"{EXPORT_TASK} pushed no machfive_export, so there is no result to show.")
@@ -143,11 +143,11 @@ def _read_result(export: dict[str, Any] | None) -> Written:
             f"{path} holds {len(leads)} leads and {emails} emails; "
             f"the task counted {export['leads']} and {export['emails']}."
         )
-    return Written(path, len(leads), emails, next(lead for lead in leads if lead["sequence"]))
+    return Result(path, len(leads), emails, next(lead for lead in leads if lead["sequence"]))
 
 
-def _why(airflow: LiveAirflow, run: DagRunResult) -> str:
-    """Return the end of each failed task's log: the reason is there."""
+def _failure_reason(airflow: LiveAirflow, run: DagRunResult) -> str:
+    """Return the end of each failed task's log, which holds the reason."""
     parts = [f"{run.dag_id} ended {run.state}."]
     for task in run.tasks:
         if task.state == "failed":
@@ -171,8 +171,8 @@ def _until_interrupted() -> None:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """Keep a second run in this checkout from clearing the first one's files away."""
+def only_run() -> Iterator[None]:
+    """Keep a second run in this checkout from deleting the first one's files."""
     RUN.mkdir(exist_ok=True)
     with (RUN / "lock").open("w") as lock:
         try:
@@ -182,7 +182,7 @@ def alone() -> Iterator[None]:
         yield
 
 
-def _leave(number: int, _frame: FrameType | None) -> None:
+def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
     """Turn a signal into an exception, so that every `finally` on the way out is run."""
     raise SystemExit(128 + number)
 

@@ -1,4 +1,4 @@
-"""Which MachFive the example runs against: a sandbox of our own, or the real API after a clear yes."""
+"""Which MachFive the example runs against: a sandbox of our own, or the real API after an explicit yes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ SANDBOX_CREDITS = 2000
 
 
 class NotConfirmedError(RuntimeError):
-    """The real API is meant, and something is missing that only the user can say."""
+    """The real API would be used, and the user has not confirmed it or named a campaign."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """An API with a key and a campaign; `look` tells what it is doing, where asking costs nobody anything."""
+    """An API with a key and a campaign; `describe` says what the sandbox is doing; it says nothing of the real API."""
 
     name: str
     base_url: str
     campaign: str
-    patience: float
+    timeout: float
     api_key: str = field(repr=False)
-    look: Callable[[], str] = field(default=lambda: "", repr=False)
+    describe: Callable[[], str] = field(default=lambda: "", repr=False)
 
     def environment(self) -> dict[str, str]:
         """Return what tells Airflow's tasks about this API: the connection and the campaign's name."""
@@ -62,16 +62,16 @@ def _real_api(environ: Mapping[str, str], key: str, leads_file: Path) -> Target:
             "Set MACHFIVE_CAMPAIGN to the name of a campaign of that workspace, "
             "or unset MACHFIVE_API_KEY to use the sandbox."
         )
-    price = count_credits(leads_file)
+    credits_needed = count_credits(leads_file)
     if environ.get("CONFIRM", "").strip().lower() != "yes":
         raise NotConfirmedError(
-            f"This would spend {price} credits of the real MachFive API at {base_url}: one for each valid, "
+            f"This would spend {credits_needed} credits of the real MachFive API at {base_url}: one for each valid, "
             f"unique lead of {leads_file.name}, in the campaign {campaign!r}.\n"
             "If that is what you want, set CONFIRM=yes. Unset MACHFIVE_API_KEY to use the sandbox, "
             "which costs nothing."
         )
-    print(f"Spending {price} credits of the real MachFive API at {base_url}, campaign {campaign!r}.")
-    # Real batches take minutes, and a workspace at its limit makes us queue.
+    print(f"Spending {credits_needed} credits of the real MachFive API at {base_url}, campaign {campaign!r}.")
+    # Real batches take minutes, and a full workspace makes the task wait for capacity.
     return Target(f"the real MachFive API at {base_url}", base_url, campaign, 6 * 3600.0, key)
 
 
@@ -88,5 +88,5 @@ def _newest_list(http: httpx.Client) -> str:
     try:
         lists = http.get("/api/v1/lists", params={"limit": 1}).raise_for_status().json()["lists"]
     except (httpx.HTTPError, ValueError, KeyError):
-        return ""  # decoration only: the run is what counts
+        return ""  # only shown beside the run
     return f"list {lists[0]['id']} is {lists[0]['processing_status']}" if lists else "no list yet"

@@ -34,7 +34,7 @@ from machfive_provider.triggers import unanswered_purchase  # noqa: E402
 from tests.clock import Clock  # noqa: E402
 from tests.tasks import Logs, set_connection  # noqa: E402
 
-# looptime's plugin asks for the current loop in tests without one: Python would make one that nobody closes.
+# looptime asks for the event loop of every test, a synchronous one too; without this it makes one that nobody closes.
 asyncio.set_event_loop(None)
 
 

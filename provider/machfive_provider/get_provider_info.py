@@ -29,7 +29,9 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [_modules("hooks.machfive")],
         "operators": [_modules("operators.generate", "operators.export")],
         "sensors": [_modules("sensors.lead_list")],
-        "triggers": [_modules("triggers.lead_list", "triggers.list_start", "triggers.capacity")],
+        "triggers": [
+            _modules("triggers.capacity", "triggers.lead_list", "triggers.list_start", "triggers.unanswered_purchase")
+        ],
         "connection-types": [
             {
                 "connection-type": "machfive",

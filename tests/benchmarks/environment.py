@@ -1,7 +1,7 @@
 """Where the benchmarks run: an environment with this checkout, the same Airflow, the peers and matplotlib.
 
 It is made with what ``make`` has installed, and made again when what it is made of changes. A peer that cannot be
-installed is remembered as absent with the reason; the others go on without it, and it is tried again next time.
+installed is recorded as absent with the reason; the others are measured without it, and it is tried again next time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PACKAGES = {
     "Anthropic": "apache-airflow-providers-anthropic",
     "matplotlib": "matplotlib",
 }
-_WHERE = re.compile(r"\S*(?:://|/)\S*")  # addresses and paths are the machine's business, not the report's
+_WHERE = re.compile(r"\S*(?:://|/)\S*")  # the report shows no addresses and paths of this machine
 
 
 def inside() -> bool:
@@ -48,14 +48,14 @@ def enter(module: str, arguments: Iterable[str] | None = None) -> int:
 
 def prepare() -> Path:
     """Make the environment, if it is not there yet; return its interpreter."""
-    python, ingredients = FOLDER / "bin" / "python", _ingredients()
+    python, inputs = FOLDER / "bin" / "python", _inputs()
     kept = _stamp()
-    if python.exists() and kept.get("ingredients") == ingredients and not kept.get("absent"):
+    if python.exists() and kept.get("inputs") == inputs and not kept.get("absent"):
         return python
     print("installing the peers into an environment of the benchmarks' own", flush=True)
     subprocess.run([*_uv("venv"), "--allow-existing", "--python", sys.executable, str(FOLDER)], check=True)
     reasons = _install(python)
-    STAMP.write_text(json.dumps({"ingredients": ingredients, "absent": reasons}, indent=1))
+    STAMP.write_text(json.dumps({"inputs": inputs, "absent": reasons}, indent=1))
     return python
 
 
@@ -99,8 +99,8 @@ def _pip(python: Path, wanted: list[str]) -> str:
     return _reason(done.stderr) or f"exit status {done.returncode}"
 
 
-def _reason(said: str) -> str:
-    return " ".join(_WHERE.sub("", said).split())[:200]
+def _reason(output: str) -> str:
+    return " ".join(_WHERE.sub("", output).split())[:200]
 
 
 def _uv(*command: str) -> list[str]:
@@ -108,12 +108,12 @@ def _uv(*command: str) -> list[str]:
 
 
 def _date() -> str:
-    """Return the day after which nothing may have been released: make's own, so that the peers fit that Airflow."""
+    """Return the date as of which packages are installed: that of the Makefile, so that the peers fit its Airflow."""
     given = os.environ.get("EXCLUDE_NEWER")
     return given or re.search(r"^AIRFLOW_DATE := (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
 
 
-def _ingredients() -> list[str]:
+def _inputs() -> list[str]:
     project = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
     return [sys.version, version("apache-airflow"), _date(), project, *PACKAGES.values()]
 

@@ -14,7 +14,7 @@ __all__ = ["Figure", "Limit", "Plot"]
 
 @dataclass(frozen=True)
 class Limit:
-    """One promise, and whether it was kept.
+    """One limit, and whether it holds.
 
     :param claim: what is compared with what, such as "requests per poll due, of dbt Cloud's"
     :param at_most: False: ``measured`` must be at least ``limit``
@@ -28,7 +28,7 @@ class Limit:
 
     @property
     def holds(self) -> bool:
-        """Whether the promise was kept."""
+        """Whether the limit holds."""
         return self.measured <= self.limit if self.at_most else self.measured >= self.limit
 
 

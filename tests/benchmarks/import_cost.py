@@ -1,4 +1,4 @@
-"""What a DAG file pays for importing this provider, beside the Airbyte provider, in one run.
+"""What importing this provider costs a DAG file, beside the Airbyte provider, in one run.
 
 The DAG processor imports every DAG file again and again, so CPU spent at import is spent all day. Two files are
 measured: one that imports every operator and the sensor, and one that uses them as well.

@@ -2,9 +2,9 @@
 
 One Airflow does the work: bare deferrable tasks first (what Airflow's own hand-over costs here), then this provider
 with ``max_concurrent_batches``; by option also without it, and a DAG of HttpOperator and deferrable HttpSensor. The
-makespan is taken from the server's books: from the first accepted batch to the end of the last one.
+makespan is taken from the sandbox's records: from the first accepted batch to the end of the last one.
 
-``python -m tests.benchmarks.makespan`` takes a quarter of an hour; with ``--batches 18 --places 3 --ways
+``python -m tests.benchmarks.makespan`` takes a quarter of an hour; with ``--batches 18 --slots 3 --ways
 plain,hinted,http`` it takes as long and compares.
 """
 
@@ -33,11 +33,11 @@ POSTS = {"plain": 2.25, "hinted": 1.1}  # a batch, refused ones included
 HAND_OVERS_EACH = 5
 
 HOW = """\
-{batches} mapped tasks of one DAG, each a batch that takes {seconds:g} s, in a workspace that takes {places} at a time,
-in a real Airflow against the sandbox. "Hint" means that the connection's `max_concurrent_batches` says {places}. The
+{batches} mapped tasks of one DAG, each a batch that takes {seconds:g} s, in a workspace that takes {slots} at a time,
+in a real Airflow against the sandbox. "Hint" means that the connection's `max_concurrent_batches` says {slots}. The
 ideal is {waves} times {seconds:g} s. No provider can reach it, because a worker has to be started between the end of
 one batch and the next: what can be reached, {reachable:.0f} s, has {gaps} times the bare hand-over in it (from a
-trigger's moment to a task on a worker: {hand_over:.2f} s on average with {places} at once, measured just before in the
+trigger's moment to a task on a worker: {hand_over:.2f} s on average with {slots} at once, measured just before in the
 same Airflow)."""
 
 
@@ -46,7 +46,7 @@ class Work:
     """What is to be done, and how."""
 
     batches: int = 200
-    places: int = 10
+    slots: int = 10
     seconds: float = 30.0
     ways: tuple[str, ...] = ("hinted",)
     parallelism: int = 8
@@ -54,7 +54,7 @@ class Work:
     @property
     def waves(self) -> int:
         """How many times the workspace is filled."""
-        return -(-self.batches // self.places)
+        return -(-self.batches // self.slots)
 
     @property
     def ideal(self) -> float:
@@ -89,7 +89,7 @@ def run_all(work: Work, ways: Sequence[str]) -> tuple[dict[str, Measured], float
     settings = SandboxSettings(
         workspaces=len(WAYS),
         credits=100_000,
-        concurrency=work.places,
+        concurrency=work.slots,
         pending_seconds=0,
         processing_seconds=work.seconds,
         access_log=False,
@@ -99,14 +99,14 @@ def run_all(work: Work, ways: Sequence[str]) -> tuple[dict[str, Measured], float
         shared = {
             "ways": ways,
             "batches": work.batches,
-            "places": work.places,
+            "slots": work.slots,
             "batch_seconds": work.seconds,
             "hand_overs": str(hand_overs),
             "hand_overs_each": HAND_OVERS_EACH,
             "campaigns": {way: sandbox.workspaces[i].campaigns[0].id for i, way in enumerate(WAYS)},
         }
         root = environment.ROOT
-        env = {"MACHFIVE_BENCH": json.dumps(shared), "PYTHONPATH": str(root), **connections(sandbox, work.places)}
+        env = {"MACHFIVE_BENCH": json.dumps(shared), "PYTHONPATH": str(root), **connections(sandbox, work.slots)}
         dags = ["bench_hand_over", *(f"bench_{way}" for way in ways)]
         with LiveAirflow(
             Path(folder) / "airflow",
@@ -121,7 +121,7 @@ def run_all(work: Work, ways: Sequence[str]) -> tuple[dict[str, Measured], float
             found = {}
             for way in ways:
                 state = wait_for(airflow, f"bench_{way}", 600 + 3 * work.ideal)
-                found[way] = books(sandbox, list(WAYS).index(way), state, work.seconds)
+                found[way] = read_records(sandbox, list(WAYS).index(way), state, work.seconds)
                 print(f"{way}: {found[way]}", flush=True)
     return found, hand_over
 
@@ -131,11 +131,11 @@ def wait_for(airflow: LiveAirflow, dag_id: str, timeout: float) -> str:
     return airflow.wait(dag_id, airflow.trigger(dag_id), timeout).state
 
 
-def connections(sandbox: Sandbox, places: int) -> dict[str, str]:
+def connections(sandbox: Sandbox, slots: int) -> dict[str, str]:
     """Return a connection for each way, each to a workspace of its own."""
     plain, hinted, http = sandbox.workspaces
     machfive = {"conn_type": "machfive", "host": sandbox.base_url}
-    hint = {"max_concurrent_batches": places}
+    hint = {"max_concurrent_batches": slots}
     given = {
         "MACHFIVE_PLAIN": {**machfive, "password": plain.api_key},
         "MACHFIVE_HINTED": {**machfive, "password": hinted.api_key, "extra": json.dumps(hint)},
@@ -148,8 +148,8 @@ def connections(sandbox: Sandbox, places: int) -> dict[str, str]:
     return {f"AIRFLOW_CONN_{name}": json.dumps(fields) for name, fields in given.items()}
 
 
-def books(sandbox: Sandbox, number: int, state: str, seconds: float) -> Measured:
-    """Read off the server what one way did in its workspace."""
+def read_records(sandbox: Sandbox, number: int, state: str, seconds: float) -> Measured:
+    """Return what one way did in its workspace, as the sandbox recorded it."""
     workspace = sandbox.workspaces[number]
     starts = [each.created_at for each in sandbox.lists if each.workspace.name == workspace.name]
     campaign = workspace.campaigns[0].id
@@ -194,7 +194,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     usual = Work()
     parser.add_argument("--batches", type=int)
-    parser.add_argument("--places", type=int)
+    parser.add_argument("--slots", type=int)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--parallelism", type=int, help=f"tasks on workers at a time; {usual.parallelism}")
     parser.add_argument("--ways", type=lambda text: tuple(text.split(",")), help=f"some of {','.join(WAYS)}")

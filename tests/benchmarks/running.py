@@ -33,7 +33,7 @@ def run(name: str, **options: Any) -> int:
         return environment.enter(f"tests.benchmarks.{name}")
     try:
         figure = importlib.import_module(f"tests.benchmarks.{name}").measure(**options)
-    except Exception:  # noqa: BLE001 - the others are to run all the same
+    except Exception:  # noqa: BLE001 - the other benchmarks still run
         traceback.print_exc()
         print(f"\n{name} broke; nothing was kept.", file=sys.stderr)
         return BROKE
@@ -45,7 +45,7 @@ def run(name: str, **options: Any) -> int:
 
 
 def machine() -> str:
-    """Return what of this machine matters to the figures, and nothing that names it."""
+    """Return what of this machine matters to the figures, without anything that identifies it."""
     return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
 
 

@@ -95,14 +95,14 @@ def buy(sandbox: Sandbox, number: int) -> list[str]:
 
 
 def tasks(airflow: LiveAirflow) -> list[tuple[str, str, str | None]]:
-    """Return id, DAG and state of every task instance, from the database: the API would be kept busy by the asking."""
+    """Return id, DAG and state of every task instance; from the database, so the API server stays free."""
     with closing(sqlite3.connect(f"file:{airflow.home.database}?mode=ro", uri=True)) as database:
         found = database.execute("SELECT id, dag_id, state FROM task_instance").fetchall()
     return [(str(each).replace("-", ""), dag_id, state) for each, dag_id, state in found]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Look once a second."""
+    """Check the condition once a second."""
     deadline = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > deadline:
@@ -146,7 +146,7 @@ def figure(counted: dict[str, Counted], lists: int, others: int) -> Figure:
             Limit("worker starts of all deferrable tasks", sum(deferrable.allowed), lists),
             Limit("lists waited for, start_from_trigger", from_trigger.succeeded, others, at_most=False),
             Limit("worker starts, start_from_trigger", sum(from_trigger.allowed), 0),
-            # A count that sees too little would keep all promises.
+            # A count that misses starts would keep every limit.
             Limit("worker starts a success of a task that resumes", counted["usual"].each, 2, at_most=False),
             Limit("difference between the two counts", disagreement, 0),
         ),

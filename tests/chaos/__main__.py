@@ -1,4 +1,4 @@
-"""`make chaos`: the full runs, one mode after the other; exit code 1 if anything is not as it must be."""
+"""`make chaos`: the full runs, one mode after the other; exit code 1 if a requirement is not met."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.chaos.plan import FULL, full, short, without_look
+from tests.chaos.plan import FULL, full, short, without_search
 from tests.chaos.report import shortcomings, table
-from tests.chaos.world import World
+from tests.chaos.run import ChaosRun
 
 MODES = ("deferrable", "worker")
 
@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what is asked for."""
     options = _parser().parse_args(arguments)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
-    if options.without_look:
-        plans = [without_look(mode, seed) for mode in options.mode or ["worker"]]
+    if options.without_search:
+        plans = [without_search(mode, seed) for mode in options.mode or ["worker"]]
     elif options.short:
         plans = [short(seed)]
     else:
@@ -31,10 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for plan in plans:
         print(f"Seed {plan.seed}, {' and '.join(plan.modes)}; again with --seed {plan.seed}.", flush=True)
         folder = Path(tempfile.mkdtemp(prefix="machfive-chaos-"))
-        outcome = World(plan, folder, lambda line: print(line, flush=True)).run()
+        outcome = ChaosRun(plan, folder, lambda line: print(line, flush=True)).run()
         wrong = shortcomings(outcome)
         print(f"\n{table(outcome)}\n")
-        print("\n".join(["Not as it must be:", *(f"  {each}" for each in wrong)]) if wrong else "All as it must be.")
+        print(
+            "\n".join(["Requirements not met:", *(f"  {each}" for each in wrong)])
+            if wrong
+            else "All requirements are met."
+        )
         if wrong or options.keep:
             print(f"Logs and files: {folder}", flush=True)
         else:
@@ -45,15 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, help="draw the same faults and kills again")
+    parser.add_argument("--seed", type=int, help="repeat the faults and kills of that run")
     parser.add_argument("--mode", choices=MODES, action="append", help="one mode only")
     parser.add_argument("--batches", type=int, default=FULL, help="of each mode; %(default)s if not given")
     parser.add_argument("--short", action="store_true", help="the run that is also a test")
     parser.add_argument("--keep", action="store_true", help="leave logs and files behind in any case")
     parser.add_argument(
-        "--without-look",
+        "--without-search",
         action="store_true",
-        help="buy without looking first: shows that the suite can fail, so exit code 1 is the right one",
+        help="buy without the search for earlier purchases, to show that this suite can fail: expect exit code 1",
     )
     return parser
 

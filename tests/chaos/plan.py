@@ -1,4 +1,4 @@
-"""What a run is made of and what it has to show for itself."""
+"""What a run consists of, and what it must have gone through to count."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from machfive_provider.sandbox import SandboxSettings
-from tests.chaos.deck import FEW, Amounts
-from tests.chaos.faults import GAPS, HEAD_START
-from tests.chaos.kills import KillPlan
-from tests.chaos.processes import BOTH, SUPERVISOR, TASK, TRIGGERER
+from tests.chaos.faults import FEW, GAPS, HEAD_START, Amounts
+from tests.chaos.kills import BOTH, SUPERVISOR, TASK, TRIGGERER, KillPlan
 
 HEARTBEAT_TIMEOUT = 20
 FULL = 160
@@ -28,7 +26,7 @@ class Wanted:
     kills_within_post: int
 
     def scaled(self, size: float) -> Wanted:
-        """Return what a run of another size has to show; the kinds of faults stay as many."""
+        """Return the requirements for a run of another size; the number of kinds of faults stays."""
         fewer = {name: math.floor(count * size) for name, count in asdict(self).items()}
         return Wanted(**{**fewer, "kinds": self.kinds})
 
@@ -53,7 +51,7 @@ class Plan:
     poll_interval: float = 2.0
     retry_delay: float = 2.0
     timeout: float = 1200.0
-    without_look: bool = False
+    without_search: bool = False
 
     def sandbox_settings(self) -> SandboxSettings:
         """Return the sandbox to run against."""
@@ -66,7 +64,7 @@ class Plan:
         )
 
     def airflow_settings(self) -> dict[str, str]:
-        """Return what makes Airflow notice a death within the minute."""
+        """Return the settings with which Airflow notices a killed process within a minute."""
         return {
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": str(HEARTBEAT_TIMEOUT),
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
@@ -76,7 +74,7 @@ class Plan:
 
 
 def full(mode: str, seed: int, batches: int = FULL) -> Plan:
-    """Return the full run of one mode; with fewer batches than it should have, its faults and kills are fewer too."""
+    """Return the full run of one mode; with fewer batches it has fewer faults and kills."""
     size = min(1.0, batches / FULL)
     kills = {TASK: 8, SUPERVISOR: 5, BOTH: 6} | ({TRIGGERER: 3} if mode == "deferrable" else {})
     return Plan(
@@ -89,8 +87,8 @@ def full(mode: str, seed: int, batches: int = FULL) -> Plan:
     )
 
 
-def without_look(mode: str, seed: int) -> Plan:
-    """Return a run that buys twice: answers get lost, and nobody looks whether the list is there."""
+def without_search(mode: str, seed: int) -> Plan:
+    """Return a run that buys twice: responses get lost, and no attempt searches for the list."""
     return Plan(
         seed=seed,
         modes=(mode,),
@@ -104,7 +102,7 @@ def without_look(mode: str, seed: int) -> Plan:
         list_seconds=5.0,
         timeout=150.0,
         head_start=1.0,
-        without_look=True,
+        without_search=True,
     )
 
 
@@ -121,9 +119,9 @@ def short(seed: int) -> Plan:
         in_flight=12,
         parallelism=12,
         list_seconds=5.0,
-        # Room for all: a POST that is refused behind a hang, unseen, costs a settling time.
+        # Capacity for all: a POST refused behind a hang makes the task wait minutes for a purchase that never shows up.
         concurrency=14,
         retry_delay=1.0,
-        # A shard that has to be bought again settles for two minutes first, and two may do so one after the other.
+        # A shard that is bought again first waits two minutes for its unanswered purchase; two may do so in turn.
         timeout=400.0,
     )

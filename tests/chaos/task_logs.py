@@ -1,4 +1,4 @@
-"""How tries ended, from the task logs: every exception there must be of a class that says what to do."""
+"""How tries ended, read from the task logs: every exception has to be of a class in `exceptions.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from machfive_provider import exceptions
 
 TYPED = frozenset(exceptions.__all__)
-# Airflow's own, of which no provider is the author: its API server was slow, its database locked.
+# Raised by Airflow itself: its API server was slow, its database locked.
 INFRASTRUCTURE = frozenset({"AirflowRuntimeError", "ServerResponseError", "TaskAlreadyRunningError"})
 # Airflow raises these where a trigger of ours crashed or outlived its deadline.
 OUR_TRIGGERS = frozenset({"TaskDeferralError", "TaskDeferralTimeout"})
@@ -20,7 +20,7 @@ OUR_TRIGGERS = frozenset({"TaskDeferralError", "TaskDeferralTimeout"})
 
 @dataclass(frozen=True)
 class Endings:
-    """Exceptions that ended a try: by class, and the texts of those that are nobody's or Airflow's."""
+    """Exceptions that ended a try: ours counted by class, the texts of Airflow's own and of all others."""
 
     typed: Counter[str]
     untyped: tuple[str, ...]
@@ -38,20 +38,20 @@ def read_endings(logs: Path) -> Endings:
         for event in _failures(path):
             outermost = event["error_detail"][0]
             name = str(outermost.get("exc_type"))
-            told = f"{path.relative_to(logs)}: {name}: {str(outermost.get('exc_value'))[:300]}"
+            line = f"{path.relative_to(logs)}: {name}: {str(outermost.get('exc_value'))[:300]}"
             if name in TYPED:
                 typed[name] += 1
             elif name in INFRASTRUCTURE or (name not in OUR_TRIGGERS and _is_foreign(outermost)):
-                infrastructure.append(told)
+                infrastructure.append(line)
             else:
-                untyped.append(told)
+                untyped.append(line)
     return Endings(typed, tuple(untyped), tuple(infrastructure), tries)
 
 
 def _is_foreign(exception: Mapping[str, Any]) -> bool:
-    """Tell whether an exception came from Airflow's code alone, or from what it does on SIGTERM, wherever that strikes.
+    """Tell whether an exception came from Airflow's code alone, or from its SIGTERM handler, which may interrupt ours.
 
-    (3.3.2 looks for `on_kill` on a mapped operator that has not become a task yet, and there is none.)
+    (On 3.3.2 that handler looks for `on_kill` on a mapped operator that is not a task yet and has none.)
     """
     frames = exception.get("frames") or [{}]
     ours = any("machfive_provider" in str(frame.get("filename")) for frame in frames)

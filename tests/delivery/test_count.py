@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from machfive_provider.api.models import Lead
-from machfive_provider.delivery import count
 from machfive_provider.delivery.count import (
     Delivery,
     Expected,
@@ -40,12 +39,6 @@ def came(*leads: tuple[str, int] | str) -> Figures:
 
 
 BACK = came(("ANN@example.com", 3), ("ben@EXAMPLE.com", 2))
-
-
-def test_all_is_sorted_and_complete():
-    assert sorted(count.__all__) == sorted(set(count.__all__))
-    for name in count.__all__:
-        assert hasattr(count, name)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def live(sandbox: Sandbox, results: Path, tmp_path_factory: pytest.TempPathFacto
         )
         for name, workspace in zip(("DEFAULT", "SECOND"), sandbox.workspaces, strict=True)
     }
-    # One that is there when the DAGs are parsed.
+    # A list that exists when the DAGs are parsed.
     with closing(MachFiveClient(ClientSettings(sandbox.base_url, sandbox.api_key))) as client:
         known = client.send(protocol.generate_batch(sandbox.campaign_id, [Lead("known@example.com")], None)).list_id
     airflow = LiveAirflow(

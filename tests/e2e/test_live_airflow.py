@@ -23,8 +23,8 @@ from packaging.version import Version
 
 from machfive_provider.sandbox import Sandbox
 from scripts.airflow_api import FINISHED
+from scripts.guard import session_members
 from scripts.live_airflow import DagRunResult, LiveAirflow
-from scripts.processes import session_members
 
 pytestmark = pytest.mark.live
 TIMEOUT = 150.0
@@ -34,7 +34,7 @@ Finish = Callable[[str], DagRunResult]
 
 @pytest.fixture(scope="module")
 def faults(sandbox: Sandbox) -> dict[str, Any]:
-    """What is scripted before anything runs, each meant for one DAG's leads where the request tells."""
+    """The faults scripted before anything runs, each for the leads of one DAG."""
     return {
         "402": sandbox.fault(
             "status",
@@ -52,7 +52,7 @@ def faults(sandbox: Sandbox) -> dict[str, Any]:
             times=None,
             contains="forbidden@",
         ),
-        # Until the test has seen what it wants to see and completes the list.
+        # Until the test completes the list.
         "stuck": sandbox.fault("stuck", endpoint="generate-batch", contains="server_error_on_poll@"),
     }
 
@@ -67,7 +67,7 @@ def run_ids(live: LiveAirflow, faults: dict[str, Any]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def finish(live: LiveAirflow, run_ids: dict[str, str]) -> Finish:
-    """Wait for a DAG's run to end, or for a retry: no scenario here has one, so waiting on would be in vain."""
+    """Wait for a DAG's run to end, or for a retry: no scenario here has a retry."""
 
     def finish(dag_id: str) -> DagRunResult:
         run = live.wait_until(
@@ -96,7 +96,7 @@ def wait_until_deferred(live: LiveAirflow, dag_id: str, run_id: str) -> DagRunRe
 
 
 def trigger_rows(live: LiveAirflow) -> list[str]:
-    """What the metadata database knows of the waiting triggers, whose arguments Airflow encrypts or not."""
+    """Return the arguments of the waiting triggers, from the metadata database, where Airflow may encrypt them."""
     config = ConfigParser(interpolation=None)
     config.read(live.home.path / "airflow.cfg")
     fernet = Fernet(config["core"]["fernet_key"])

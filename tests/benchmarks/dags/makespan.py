@@ -74,7 +74,7 @@ if "http" in BENCH["ways"]:
 
 
 class HandOver(BaseOperator):
-    """Defers to a moment again and again, and notes how long after it a worker was there."""
+    """Defers to a moment again and again, and writes down how long after it a worker runs the task."""
 
     def execute(self, context: Any, event: Any = None, done: int = 0, moment: float = 0.0) -> None:
         if done:
@@ -90,5 +90,5 @@ class HandOver(BaseOperator):
 
 
 with DAG("bench_hand_over", schedule=None):
-    # As many at once as there are places, because that is how they come in the work above.
-    HandOver.partial(task_id="bare").expand(doc=[str(number) for number in range(BENCH["places"])])
+    # As many at once as the workspace has slots, as in the work above.
+    HandOver.partial(task_id="bare").expand(doc=[str(number) for number in range(BENCH["slots"])])

@@ -1,7 +1,7 @@
 """One DAG per mode: every batch is a task that buys three leads, waits, and writes a file of its own.
 
-Most batches are shards of one mapped task; every fourth is a plain task, because the provider guards those in
-one way more. What to do comes from the environment, because the DAG is read anew by every task process.
+Most batches are shards of one mapped task; every fourth is a plain task, because the provider checks those in
+one more way. What to do comes from the environment, because the DAG is read anew by every task process.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from airflow.sdk import DAG
 
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
 
-# What `--without-look` takes away. Here, and not from outside, because every task process reads this file.
-LOOK = ("machfive_provider.purchase.buy", "_look")
+# What `--without-search` replaces, in this file because every task process reads it.
+SEARCH = ("machfive_provider.purchase.buy", "_search")
 
 CHAOS = json.loads(os.environ["MACHFIVE_CHAOS"])
 
 
 def batch(mode: str, number: int) -> dict[str, object]:
-    """Tell what is one batch's own; `books.py` expects these very leads in this very file."""
+    """Return the arguments of one batch; `accounting.py` expects these leads in this file."""
     emails = [f"lead{lead}@b{number:03d}.{mode}.example.com" for lead in range(1, CHAOS["leads"] + 1)]
     return {
         "leads": [{"email": email, "name": f"Lead {number}", "company": "Chaos"} for email in emails],
@@ -30,15 +30,15 @@ def batch(mode: str, number: int) -> dict[str, object]:
 
 
 def disable(module: str, function: str) -> None:
-    """Make the look for lists see nothing; an error if there is no such function any more."""
+    """Make the search for lists find nothing; an error if there is no such function."""
     found = __import__(module, fromlist=[function])
     if not callable(getattr(found, function)):
         raise TypeError(f"{module}.{function} is not a function")
     setattr(found, function, lambda *_args, **_kwargs: found.SearchResult())
 
 
-if CHAOS["without_look"]:
-    disable(*LOOK)
+if CHAOS["without_search"]:
+    disable(*SEARCH)
 
 for mode in CHAOS["modes"]:
     common = {

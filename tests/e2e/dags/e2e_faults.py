@@ -1,4 +1,4 @@
-"""DAGs that something goes wrong for; what, the test scripts into the sandbox by their leads' addresses."""
+"""DAGs that meet faults. The test scripts the faults into the sandbox, by the addresses of the leads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ for name in ("payment_required", "forbidden"):
             **COMMON,
         )
 
-# A workspace, and so a poller, of its own: what goes wrong here reaches no other DAG.
+# A workspace, and so a poller, of its own: its faults must not reach the other DAGs.
 with DAG("e2e_server_error_on_poll", schedule=None):
     MachFiveGenerateBatchOperator(
         task_id="write_emails",

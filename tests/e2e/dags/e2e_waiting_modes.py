@@ -1,4 +1,4 @@
-"""The waits that the example DAGs, all deferrable, do not show: on a worker, and one look at a time."""
+"""The waits that the example DAGs, all deferrable, do not show: on a worker, and rescheduled between polls."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ with DAG("e2e_sensor_on_worker", schedule=None):
         list_id=submit.output,
         deferrable=False,
         mode="reschedule",
-        # Long enough for the scheduler to have heard of one look's end before the next: Airflow takes a late
-        # report for the failure of the look that is queued by then.
+        # Long enough for the scheduler to receive the end of one poke before the next is queued: Airflow takes a
+        # late report for the failure of the poke that is queued by then.
         poke_interval=15,
         timeout=120,
     )

@@ -1,4 +1,4 @@
-"""What was bought against what was written."""
+"""The accounting check: what the sandbox sold against what the files hold."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from machfive_provider.sandbox import Sandbox
-from tests.chaos.deck import POST
+from tests.chaos.faults import POST
 from tests.chaos.plan import Plan
 
 
 @dataclass(frozen=True)
-class Books:
-    """The figures, and a line of text for whatever is wrong.
+class Accounts:
+    """The figures, and a line of text for each thing that is wrong.
 
     A list that failed cannot be delivered and has to be bought again: its credits are counted apart.
     """
@@ -41,15 +41,15 @@ class Books:
         return self.credits / self.leads_delivered if self.leads_delivered else 0.0
 
 
-def audit(plan: Plan, sandbox: Sandbox, results: Path) -> Books:
-    """Compare the sandbox's books with the files."""
+def check_accounts(plan: Plan, sandbox: Sandbox, results: Path) -> Accounts:
+    """Compare the purchases that the sandbox recorded with the files."""
     failed = {each.id for each in sandbox.lists if each.ends_failed}
     bought = [purchase for purchase in sandbox.purchases if purchase.list_id not in failed]
     times = Counter(email for purchase in bought for email in purchase.emails)
     by_batch: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for purchase in bought:
         by_batch[tuple(sorted(purchase.emails))].append(purchase.list_id)
-    # The name holds the tag with its generation: the same name twice is the same purchase twice, failed or not.
+    # A list's name holds the tag with its generation, so one name twice is one purchase made twice, failed or not.
     names = Counter(purchase.list_name for purchase in sandbox.purchases)
     again = [each for each in sandbox.purchases if names[each.list_name] > 1]
     twice = {email for each in again for email in each.emails} | {email for email, count in times.items() if count > 1}
@@ -63,7 +63,7 @@ def audit(plan: Plan, sandbox: Sandbox, results: Path) -> Books:
             delivered += found
             complete += not problem
             problems += [problem] if problem else []
-    return Books(
+    return Accounts(
         batches=plan.batches * len(plan.modes),
         complete_files=complete,
         leads_wanted=wanted,

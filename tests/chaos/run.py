@@ -1,4 +1,4 @@
-"""The run itself: a sandbox, an Airflow, faults and kills until every batch is through or time is up."""
+"""The run itself: a sandbox, an Airflow, faults and kills until every batch is done or time is up."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import httpx
 
 from machfive_provider.sandbox import Sandbox
 from scripts.airflow_api import FINISHED, AirflowApiError, DagRunResult
-from scripts.airflow_parts import PartedAirflow
-from tests.chaos.books import Books, audit
-from tests.chaos.faults import Feeder
+from scripts.restarting_airflow import RestartingAirflow
+from tests.chaos.accounting import Accounts, check_accounts
+from tests.chaos.faults import FaultInjector
 from tests.chaos.kills import Killer
 from tests.chaos.plan import Plan
 from tests.chaos.task_logs import Endings, read_endings
@@ -24,22 +24,22 @@ from tests.chaos.task_logs import Endings, read_endings
 POOL = "chaos"
 RUN_ID = "chaos"
 STEP_SECONDS = 0.1
-LOOK_SECONDS = 20.0
+POLL_SECONDS = 20.0
 ENOUGH_DUPLICATES = 9
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that a run leaves behind."""
+    """All that is known at the end of a run."""
 
     plan: Plan
     seconds: float
     runs: tuple[DagRunResult, ...]
-    feeder: Feeder
+    injector: FaultInjector
     killer: Killer
-    books: Books
+    accounts: Accounts
     endings: Endings
-    deaths: Mapping[str, int]
+    component_ends: Mapping[str, int]
 
     @property
     def unfinished(self) -> list[str]:
@@ -52,8 +52,8 @@ class Outcome:
         ]
 
 
-class World:
-    """Everything that is up while a run lasts."""
+class ChaosRun:
+    """One run: its sandbox, its Airflow and its files."""
 
     def __init__(self, plan: Plan, folder: Path, say: Callable[[str], None]) -> None:
         self.plan = plan
@@ -64,9 +64,9 @@ class World:
         self._began = time.monotonic()
 
     def run(self) -> Outcome:
-        """Go through with it; what is left running is stopped in any case."""
+        """Run all batches to their end; the sandbox and Airflow are stopped in any case."""
         with Sandbox(self.plan.sandbox_settings()) as sandbox, self._airflow(sandbox) as airflow:
-            feeder = Feeder(sandbox, self.plan.amounts, self.plan.seed, self.plan.gaps, self.plan.head_start)
+            injector = FaultInjector(sandbox, self.plan.amounts, self.plan.seed, self.plan.gaps, self.plan.head_start)
             dag_ids = [f"chaos_{mode}" for mode in self.plan.modes]
             airflow.create_pool(POOL, self.plan.in_flight, include_deferred=True)
             for dag_id in dag_ids:
@@ -75,18 +75,18 @@ class World:
                 airflow.unpause(dag_id)
             self._began = time.monotonic()
             killer = Killer(sandbox, airflow, self.plan.kills, self.plan.seed)
-            runs = self._watch(airflow, dag_ids, feeder, killer)
+            runs = self._watch(airflow, dag_ids, injector, killer)
             seconds = time.monotonic() - self._began
-            deaths = airflow.deaths()
+            ends = airflow.ends()
         endings = read_endings(airflow.home.logs)
         return Outcome(
-            self.plan, seconds, runs, feeder, killer, audit(self.plan, sandbox, self.results), endings, deaths
+            self.plan, seconds, runs, injector, killer, check_accounts(self.plan, sandbox, self.results), endings, ends
         )
 
     @contextmanager
-    def _airflow(self, sandbox: Sandbox) -> Iterator[PartedAirflow]:
+    def _airflow(self, sandbox: Sandbox) -> Iterator[RestartingAirflow]:
         connection = {"conn_type": "machfive", "host": sandbox.base_url, "password": sandbox.api_key}
-        told = {
+        settings = {
             "campaign_id": sandbox.campaign_id,
             "results": str(self.results),
             "modes": self.plan.modes,
@@ -95,16 +95,16 @@ class World:
             "pool": POOL,
             "poll_interval": self.plan.poll_interval,
             "retry_delay": self.plan.retry_delay,
-            "without_look": self.plan.without_look,
+            "without_search": self.plan.without_search,
         }
-        airflow = PartedAirflow(
+        airflow = RestartingAirflow(
             self.folder / "airflow",
             Path(__file__).with_name("dags"),
             wanted=[f"chaos_{mode}" for mode in self.plan.modes],
             parallelism=self.plan.parallelism,
             env={
                 "AIRFLOW_CONN_MACHFIVE_DEFAULT": json.dumps(connection),
-                "MACHFIVE_CHAOS": json.dumps(told),
+                "MACHFIVE_CHAOS": json.dumps(settings),
                 **self.plan.airflow_settings(),
             },
         )
@@ -113,47 +113,47 @@ class World:
             yield airflow
 
     def _watch(
-        self, airflow: PartedAirflow, dag_ids: list[str], feeder: Feeder, killer: Killer
+        self, airflow: RestartingAirflow, dag_ids: list[str], injector: FaultInjector, killer: Killer
     ) -> tuple[DagRunResult, ...]:
-        """Feed, kill and look, at a steady pace: nothing announces that a process is there to be killed."""
-        pace, next_look = threading.Event(), 0.0
+        """Script faults, kill and poll in steps of 0.1 s: Airflow does not announce that a process has started."""
+        pace, next_poll = threading.Event(), 0.0
         runs: tuple[DagRunResult, ...] = ()
         while True:
             done = len(list(self.results.glob("*.jsonl"))) / (self.plan.batches * len(self.plan.modes))
-            killer.appoint(feeder.step(done))
+            killer.plan_kills(injector.step(done))
             killer.step()
             if not airflow.is_running:
                 raise RuntimeError(f"Airflow has ended:\n{airflow.log_tail()}")
             now = time.monotonic()
-            if now >= next_look or (done >= 1 and now >= next_look - LOOK_SECONDS + 2):
-                runs = self._look(airflow, dag_ids) or runs
-                self._tell(runs, feeder, killer)
-                next_look = time.monotonic() + LOOK_SECONDS
+            if now >= next_poll or (done >= 1 and now >= next_poll - POLL_SECONDS + 2):
+                runs = self._poll(airflow, dag_ids) or runs
+                self._report(runs, injector, killer)
+                next_poll = time.monotonic() + POLL_SECONDS
                 if (runs and all(run.state in FINISHED for run in runs)) or self._is_over(killer.sandbox):
                     return runs
             pace.wait(STEP_SECONDS)
 
     def _is_over(self, sandbox: Sandbox) -> bool:
-        """Tell whether time is up, or whether a run that is to buy twice has done so."""
-        if self.plan.without_look and sandbox.duplicates >= ENOUGH_DUPLICATES:
-            self._say("Bought twice often enough to show it: stopping here, whatever is not through yet.")
+        """Tell whether time is up, or whether a run without the search has bought twice often enough."""
+        if self.plan.without_search and sandbox.duplicates >= ENOUGH_DUPLICATES:
+            self._say("Bought twice often enough to show it; stopping here, with batches still running.")
             return True
         return time.monotonic() - self._began > self.plan.timeout
 
-    def _look(self, airflow: PartedAirflow, dag_ids: list[str]) -> tuple[DagRunResult, ...]:
+    def _poll(self, airflow: RestartingAirflow, dag_ids: list[str]) -> tuple[DagRunResult, ...]:
         try:
-            return tuple(airflow.look(dag_id, RUN_ID) for dag_id in dag_ids)
+            return tuple(airflow.get_run(dag_id, RUN_ID) for dag_id in dag_ids)
         except (httpx.TransportError, AirflowApiError) as busy:
             self._say(f"Airflow's API did not answer: {busy}")
             return ()
 
-    def _tell(self, runs: tuple[DagRunResult, ...], feeder: Feeder, killer: Killer) -> None:
+    def _report(self, runs: tuple[DagRunResult, ...], injector: FaultInjector, killer: Killer) -> None:
         tasks = [task for run in runs for task in run.tasks]
         done = sum(task.state == "success" for task in tasks)
         states = sorted({str(task.state) for task in tasks} - {"success", "None"})
         counts = ", ".join(f"{sum(str(task.state) == state for task in tasks)} {state}" for state in states)
         self._say(
             f"{time.monotonic() - self._began:4.0f} s  {done}/{self.plan.batches * len(self.plan.modes)} done, "
-            f"{len(feeder.hits)} faults ({feeder.left} left), "
+            f"{len(injector.hits)} faults ({injector.left} left), "
             f"{len(killer.kills)} kills ({killer.within_post} within a POST, {killer.left} left); {counts}"
         )

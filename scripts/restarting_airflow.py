@@ -1,8 +1,7 @@
-"""Airflow as separate processes, of which scheduler and triggerer come back whenever they die.
+"""Airflow as separate processes, of which scheduler and triggerer are started again whenever they die.
 
-`airflow standalone` never starts a dead component again; in production a service manager does. This file is
-both: `PartedAirflow`, to be used like `LiveAirflow`, and, run as a script by the guard, that small service
-manager itself.
+`airflow standalone` never starts a dead component again; in production a service manager does. This file holds
+`RestartingAirflow`, used like `LiveAirflow`, and, run as a script by the guard, that small service manager.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts.live_airflow import LiveAirflow
 
-__all__ = ["PartedAirflow"]
+__all__ = ["RestartingAirflow"]
 
 ESSENTIAL = ("api-server", "dag-processor")
-# The scheduler of 3.3.2 dies of an assertion when a task that it has given up reports its end at that very moment.
+# The scheduler of 3.3.2 dies of an assertion when a task whose heartbeat it missed reports its end at that moment.
 RESTARTED = ("scheduler", "triggerer")
 
 
-class PartedAirflow(LiveAirflow):
-    """A LiveAirflow whose triggerer may be killed."""
+class RestartingAirflow(LiveAirflow):
+    """A LiveAirflow whose scheduler and triggerer may be killed."""
 
     def command(self) -> list[str]:
         """Return what the guard runs: this file."""
@@ -35,30 +34,30 @@ class PartedAirflow(LiveAirflow):
         """Return the process id of a component's main process, which may be dead by now."""
         return int(_pid_file(self.home.path, component).read_text())
 
-    def deaths(self) -> dict[str, int]:
+    def ends(self) -> dict[str, int]:
         """Return how often each component has ended so far."""
         log = self.home.process_log.read_text(errors="replace")
         return {name: log.count(f"{name} ended with") for name in (*ESSENTIAL, *RESTARTED)}
 
 
 def main() -> int:
-    """Prepare the database and run the components until one that nothing brings back has ended."""
+    """Prepare the database and run the components until one that is not restarted has ended."""
     airflow = [sys.executable, "-m", "airflow"]
     subprocess.run([*airflow, "db", "migrate"], check=True, stdin=subprocess.DEVNULL)
     first_to_end = threading.Event()
     for name in (*ESSENTIAL, *RESTARTED):
-        threading.Thread(target=_keep, args=(name, [*airflow, name], first_to_end), daemon=True).start()
+        threading.Thread(target=_run_component, args=(name, [*airflow, name], first_to_end), daemon=True).start()
     first_to_end.wait()
     return 1
 
 
-def _keep(name: str, command: list[str], ended: threading.Event) -> None:
-    """Run one component for ever, or report its end."""
+def _run_component(name: str, command: list[str], ended: threading.Event) -> None:
+    """Run one component, again and again if it is to be restarted; else report its end."""
     home = Path(os.environ["AIRFLOW_HOME"])
     with (home / f"{name}.log").open("ab", buffering=0) as log:
         while True:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-            # Whole or not at all: somebody may be reading it.
+            # Replaced in one step, because another process may be reading it.
             (fresh := home / f"{name}.pid.new").write_text(str(process.pid))
             fresh.replace(_pid_file(home, name))
             code = process.wait()
