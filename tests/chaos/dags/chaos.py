@@ -15,7 +15,7 @@ from airflow.sdk import DAG
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
 
 # What `--without-look` takes away. Here, and not from outside, because every task process reads this file.
-LOOK = ("machfive_provider.purchase.buy", "_look")
+SEARCH = ("machfive_provider.purchase.buy", "_search")
 
 CHAOS = json.loads(os.environ["MACHFIVE_CHAOS"])
 
@@ -30,7 +30,7 @@ def batch(mode: str, number: int) -> dict[str, object]:
 
 
 def disable(module: str, function: str) -> None:
-    """Make the look for lists see nothing; an error if there is no such function any more."""
+    """Make the search for lists find nothing; an error if there is no such function any more."""
     found = __import__(module, fromlist=[function])
     if not callable(getattr(found, function)):
         raise TypeError(f"{module}.{function} is not a function")
@@ -38,7 +38,7 @@ def disable(module: str, function: str) -> None:
 
 
 if CHAOS["without_look"]:
-    disable(*LOOK)
+    disable(*SEARCH)
 
 for mode in CHAOS["modes"]:
     common = {
