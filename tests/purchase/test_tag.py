@@ -1,4 +1,4 @@
-"""The tag that every attempt of a purchase computes alike, and the list names that carry it."""
+"""The tag that every attempt of a purchase computes alike, and the list names that hold it."""
 
 from __future__ import annotations
 

@@ -163,10 +163,10 @@ class World:
 
     def send(self, options: dict[str, Any]) -> AcceptedBatch:
         self.mortal("before the POST")
-        answer = self.choices.of(("answers", "answer lost", "never arrives", "refuses"))
-        if answer == "refuses":
+        response = self.choices.of(("responds", "response lost", "never arrives", "refuses"))
+        if response == "refuses":
             raise exceptions.WorkspaceLimitError("full", status_code=429)
-        if answer == "never arrives":
+        if response == "never arrives":
             self._search_may_fail = True
             raise exceptions.TransportError("cut off")
         kind = self.choices.of(KINDS)
@@ -175,7 +175,7 @@ class World:
         each = Bought(f"list-{len(self.bought) + 1}", name, kind, self.now, self.round, self.now + late)
         self.bought.append(each)
         self.mortal("after the POST")
-        if answer == "answer lost":
+        if response == "response lost":
             self._search_may_fail = True
             raise exceptions.ServerError("oops", status_code=500)
         return AcceptedBatch(each.id)
@@ -236,7 +236,7 @@ class World:
 
 
 class _Mortal(RecordStore):
-    """The provider's records, in a process that may die before and after each write."""
+    """The provider's record store, in a process that may die before and after each write."""
 
     def __init__(self, world: World, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -248,7 +248,7 @@ class _Mortal(RecordStore):
 
     def write_submitted(self, tag: str, generation: int, list_id: str) -> None:
         super().write_submitted(tag, generation, list_id)
-        self._world.mortal("after the answer")
+        self._world.mortal("after the response")
 
 
 _intents: dict[int | None, Intent] = {}
