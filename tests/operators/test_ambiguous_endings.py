@@ -224,6 +224,16 @@ def test_a_list_that_shows_up_during_the_second_purchase_is_used(
     assert (each.posts, len(each.lists)) == (2, 2)
 
 
+def test_a_refused_purchase_leaves_nothing_to_wait_for(task: Callable[..., Task], logs: Logs):
+    """The record is as it was before, so a retry or a clear buys at once."""
+    each = task(deferrable=False, stored=True)
+    each.fault("status", status=402, accepted=False)
+    with pytest.raises(exceptions.InsufficientCreditsError):
+        each.run()()
+    assert each.run()() == each.lists[0]
+    assert WAITS not in logs.text
+
+
 # --- the worker dies
 
 
