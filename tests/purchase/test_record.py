@@ -1,4 +1,4 @@
-"""What a try leaves for the next in Airflow's task state store, and what becomes of it when the store does not work."""
+"""What a try leaves for the next in Airflow's task state store, and what happens when the store fails."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def records(store: StateStore | None) -> RecordStore:
     return RecordStore(store, BASE, LOG)
 
 
-def test_what_one_try_notes_the_next_recalls():
+def test_what_one_try_writes_the_next_reads():
     store, before = StateStore(), time.time()
     first = records(store)
     assert first.read() is None
@@ -83,42 +83,31 @@ def test_without_a_store_nothing_is_known_and_nothing_fails():
     assert (none.readable, none.record) == (False, None)
 
 
-def test_a_store_that_works_and_is_empty_says_so():
-    empty = records(StateStore())
-    assert empty.read() is None
-    assert empty.readable
-
-
 def test_a_failed_read_is_not_an_empty_store(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO)
-    store = Broken("get")
-    broken = records(store)
-    assert broken.read() is None
-    assert not broken.readable
-    assert "could not be read (ConnectionError)" in caplog.text
-    assert "secret detail" not in caplog.text
-    store.broken = ()
-    assert broken.read() is None
-    assert broken.readable
-
-
-def test_a_failed_read_forgets_what_was_recalled_before():
     store = Broken()
     each = records(store)
+    each.read()
+    assert each.readable
     each.write_intent(TAG, 1)
     assert each.read() is not None
     store.broken = ("get",)
     assert each.read() is None
-    assert each.record is None
+    assert (each.record, each.readable) == (None, False)
+    assert "could not be read (ConnectionError)" in caplog.text
+    assert "secret detail" not in caplog.text
+    store.broken = ()
+    assert each.read() is not None
+    assert each.readable
 
 
-def test_what_cannot_be_noted_is_not_sent():
+def test_an_intent_that_cannot_be_written_stops_the_purchase():
     """An empty store must mean that nothing was sent."""
     with pytest.raises(exceptions.MachFiveTransientError, match=r"written \(ConnectionError\)\. Nothing was sent"):
         records(Broken("set")).write_intent(TAG, 1)
 
 
-def test_an_answer_that_cannot_be_noted_is_only_told(caplog: pytest.LogCaptureFixture):
+def test_a_list_id_that_cannot_be_written_is_only_logged(caplog: pytest.LogCaptureFixture):
     store = Broken()
     each = records(store)
     each.write_intent(TAG, 1)
@@ -128,28 +117,20 @@ def test_an_answer_that_cannot_be_noted_is_only_told(caplog: pytest.LogCaptureFi
     assert caplog.text.count("could not be written (ConnectionError)") == 2
     record = records(store).read()
     assert record is not None
-    assert record.phase == INTENT  # so the next try looks longer, and pays no more
+    assert record.phase == INTENT  # so the next try waits, and pays no more
 
 
-def test_a_refusal_takes_the_intent_back():
+@pytest.mark.parametrize("earlier", [False, True], ids=["nothing", "a record"])
+def test_restore_writes_back_what_was_read(earlier: bool):
     store = StateStore()
+    if earlier:
+        records(store).write_submitted(TAG, 1, "list-1")
+    before = dict(store.kept)
     each = records(store)
     each.read()
-    each.write_intent(TAG, 1)
-    each.restore()
-    assert store.kept == {}
-
-
-def test_a_refusal_restores_what_was_known_before():
-    store = StateStore()
-    first = records(store)
-    first.write_submitted(TAG, 1, "list-1")
-    before = dict(store.kept)
-    second = records(store)
-    second.read()
-    second.write_intent(TAG.replace("]", "#2]"), 2)
+    each.write_intent(TAG.replace("]", "#2]"), 2)
     assert store.kept != before
-    second.restore()
+    each.restore()
     assert store.kept == before
 
 

@@ -95,9 +95,9 @@ def test_bought_at_most_once_and_never_in_silence(case: str, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize("case", ["no state store", "resubmit, state store"])
-def test_without_the_look_it_finds_double_purchases(case: str, monkeypatch: pytest.MonkeyPatch):
-    """The enumeration can fail: with the look-up gone, it does."""
-    monkeypatch.setattr(buy, "_look", lambda *_: SearchResult())
+def test_without_the_search_it_finds_double_purchases(case: str, monkeypatch: pytest.MonkeyPatch):
+    """The enumeration can fail: with the search gone, it does."""
+    monkeypatch.setattr(buy, "_search", lambda *_: SearchResult())
     found = explore(*CASES[case])
     assert found.wrong > 1000
     assert "bought twice" in "\n".join(found.examples)

@@ -1,4 +1,4 @@
-"""The tag that every attempt of a purchase computes alike, and the list names that carry it."""
+"""The tag that every attempt of a purchase computes alike, and the list names that hold it."""
 
 from __future__ import annotations
 
@@ -204,9 +204,9 @@ def test_a_tag_cut_anywhere_may_be_ours(text: str, generation: int):
     full = intent.list_name(generation)
     begins = full.index("[af1:")
     for length in range(begins + len("[af1:"), len(full)):
-        assert intent.may_be_cut(shown(full[:length])), full[:length]
-    assert not intent.may_be_cut(shown(full))  # whole: recognised, not guessed
-    assert not intent.may_be_cut(shown(full[:begins]))  # no trace left of it
+        assert intent.has_cut_tag(shown(full[:length])), full[:length]
+    assert not intent.has_cut_tag(shown(full))  # whole: recognised, not guessed
+    assert not intent.has_cut_tag(shown(full[:begins]))  # no trace left of it
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_tag_cut_anywhere_may_be_ours(text: str, generation: int):
     ids=["none", "empty", "no tag", "another run's", "other leads'", "not at the end"],
 )
 def test_and_others_may_not(name: str | None):
-    assert not INTENT.may_be_cut(shown(name))
+    assert not INTENT.has_cut_tag(shown(name))
 
 
 def test_a_tag_names_its_leads_whoever_bought_them():

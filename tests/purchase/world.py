@@ -130,7 +130,7 @@ class World:
         self.bought = list(state.bought)
         self.store = Store(json.loads(state.stored)) if rules.store else None
         self.succeeded = state.succeeded
-        self._may_fail_to_look = True
+        self._search_may_fail = True
 
     def mortal(self, where: str) -> None:
         """Let the process die here, or not."""
@@ -148,10 +148,10 @@ class World:
     # --- what the provider sees of MachFive
 
     def iter_lists(self, campaign_id: str | None = None, status: str | None = None) -> Iterator[LeadList]:
-        if self._may_fail_to_look:
-            self._may_fail_to_look = False
-            if self.choices.of(("sees lists", "look fails")) == "look fails":
-                raise exceptions.ServerError("look fails", status_code=500)
+        if self._search_may_fail:
+            self._search_may_fail = False
+            if self.choices.of(("search succeeds", "search fails")) == "search fails":
+                raise exceptions.ServerError("search fails", status_code=500)
         visible = [each for each in self.bought if each.visible_at <= self.now]
         return iter([each.shown(self.now) for each in reversed(visible)])
 
@@ -163,11 +163,11 @@ class World:
 
     def send(self, options: dict[str, Any]) -> AcceptedBatch:
         self.mortal("before the POST")
-        answer = self.choices.of(("answers", "answer lost", "never arrives", "refuses"))
-        if answer == "refuses":
+        response = self.choices.of(("responds", "response lost", "never arrives", "refuses"))
+        if response == "refuses":
             raise exceptions.WorkspaceLimitError("full", status_code=429)
-        if answer == "never arrives":
-            self._may_fail_to_look = True
+        if response == "never arrives":
+            self._search_may_fail = True
             raise exceptions.TransportError("cut off")
         kind = self.choices.of(KINDS)
         late = {"late": LATE_WITHIN, "too late": LATE_BEYOND}.get(kind, 0.0)
@@ -175,8 +175,8 @@ class World:
         each = Bought(f"list-{len(self.bought) + 1}", name, kind, self.now, self.round, self.now + late)
         self.bought.append(each)
         self.mortal("after the POST")
-        if answer == "answer lost":
-            self._may_fail_to_look = True
+        if response == "response lost":
+            self._search_may_fail = True
             raise exceptions.ServerError("oops", status_code=500)
         return AcceptedBatch(each.id)
 
@@ -222,7 +222,7 @@ class World:
                 return found
             assert isinstance(found, WaitForUnanswered)
             if absent_since is None:
-                self.mortal("while it looks on")
+                self.mortal("while it waits")
             absent_since = found.absent_since
             self.now = min(found.until, self.now + 50.0)
 
@@ -236,19 +236,19 @@ class World:
 
 
 class _Mortal(RecordStore):
-    """The provider's records, in a process that may die before and after each write."""
+    """The provider's record store, in a process that may die before and after each write."""
 
     def __init__(self, world: World, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._world = world
 
     def write_intent(self, tag: str, generation: int) -> None:
-        self._world.mortal("after the look")
+        self._world.mortal("after the search")
         super().write_intent(tag, generation)
 
     def write_submitted(self, tag: str, generation: int, list_id: str) -> None:
         super().write_submitted(tag, generation, list_id)
-        self._world.mortal("after the answer")
+        self._world.mortal("after the response")
 
 
 _intents: dict[int | None, Intent] = {}

@@ -19,13 +19,12 @@ def travelled(event):
 
 
 @pytest.mark.parametrize("name", exceptions.__all__)
-@pytest.mark.parametrize("detail", [None, "x", {"required": 3}, [1]], ids=repr)
-def test_every_error_comes_back_as_itself(name: str, detail):
+def test_every_error_comes_back_as_itself(name: str):
     before = getattr(exceptions, name)(
         "wört\n",
         status_code=402,
         code="X",
-        detail=detail,
+        detail={"required": [3]},
         request_id="r1",
         occurred_at=AT,
         endpoint="GET /api/v1/lists",
@@ -39,11 +38,6 @@ def test_every_error_comes_back_as_itself(name: str, detail):
     assert str(after) == str(before)
 
 
-def test_an_error_without_context():
-    after = events.error_from_json(travelled(events.error_to_json(exceptions.ServerError("m", occurred_at=AT))))
-    assert str(after) == str(exceptions.ServerError("m", occurred_at=AT))
-
-
 def test_lists_that_ended():
     lists = [LeadList("a", "completed", created_at=AT, leads_count=2), LeadList("b", "failed")]
     event = events.read(travelled(events.ended(lists, 1.5, 2.5)), "ended")
@@ -51,12 +45,15 @@ def test_lists_that_ended():
     assert (event["started_at"], event["deadline"]) == (1.5, 2.5)
 
 
-@pytest.mark.parametrize("absent_since", [None, 11.25])
-@pytest.mark.parametrize("granted", [True, False])
-def test_submit(absent_since: float | None, granted: bool):
-    event = events.read(travelled(events.submit(12.5, 3, absent_since, granted=granted)), "submit")
-    assert (event["asked_at"], event["try_number"], event["absent_since"]) == (12.5, 3, absent_since)
-    assert event["granted"] is granted
+def test_submit():
+    event = events.read(travelled(events.submit(12.5, 3, 11.25, granted=False)), "submit")
+    assert event == {
+        "status": "submit",
+        "asked_at": 12.5,
+        "try_number": 3,
+        "absent_since": 11.25,
+        "granted": False,
+    }
 
 
 @pytest.mark.parametrize(
@@ -81,25 +78,16 @@ def test_only_a_known_success_is_one(event):
         events.read(event, "ended")
 
 
-@pytest.mark.parametrize(
-    "name", ["BrandNewError", "pendulum", "annotations", "__name__", "", None, 7, ["ServerError"]], ids=repr
-)
+@pytest.mark.parametrize("name", ["BrandNewError", "pendulum", "__name__", "", None, 7, ["ServerError"]], ids=repr)
 def test_an_unknown_class_is_a_transient_error(name):
+    """As from a triggerer with another release of the provider."""
     error = events.error_from_json({"class": name, "message": "m", "status_code": 500})
     assert type(error) is exceptions.MachFiveTransientError
     assert (error.message, error.status_code, error.retryable) == ("m", 500, True)
 
 
-@pytest.mark.parametrize(
-    "data", [{}, {"class": "ServerError"}, {"class": "ServerError", "occurred_at": None}], ids=repr
-)
-def test_missing_fields_are_survived(data):
-    error = events.error_from_json(data)
-    assert error.retryable
-    assert error.occurred_at.timezone_name == "UTC"
-
-
 @pytest.mark.parametrize("occurred_at", ["garbage", 5, None, "2026-01-01"])
-def test_an_unreadable_time_is_replaced_by_now(occurred_at):
-    data = {**events.error_to_json(exceptions.ServerError("down")), "occurred_at": occurred_at}
-    assert events.error_from_json(data).occurred_at.timezone_name == "UTC"
+def test_missing_fields_and_an_unreadable_time_are_survived(occurred_at):
+    error = events.error_from_json({"class": "ServerError", "occurred_at": occurred_at})
+    assert type(error) is exceptions.ServerError
+    assert error.occurred_at.timezone_name == "UTC"

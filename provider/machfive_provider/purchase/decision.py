@@ -1,6 +1,17 @@
-"""Whether to use what is there, to pay, or to look on: the pure half of buying exactly once.
+"""Decides whether an attempt adopts a list, buys the batch, waits or fails. Pure: no I/O, no clock.
 
-``tests/purchase`` tries :func:`decide_purchase` in every small world.
+A *purchase* is one batch of leads for one task in one DAG run. Each of its lists has a *generation*: 1 is the first
+list, 2 the one bought because the first failed. The rules of :func:`decide_purchase`; the first that applies decides:
+
+1. A list of this purchase has not failed: adopt it. With ``on_existing_list="fail"``: fail.
+2. All its lists failed, and ``max_resubmissions`` is used up: fail.
+3. The same task has bought a list with other leads or options since the last clear: fail.
+4. No earlier POST can have bought a list that the search did not show: buy.
+5. The search showed a list whose tag was cut off by the server and may be ours: fail.
+6. The list of an earlier POST has not been missing for ``shows_within`` seconds yet: wait for it.
+7. It has: buy, with a warning that the batch may be paid for twice.
+
+``tests/purchase/test_small_worlds.py`` tries the rules against every course of events, up to four attempts.
 """
 
 from __future__ import annotations
@@ -8,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import pendulum
 
@@ -28,20 +38,32 @@ __all__ = [
     "Policy",
     "SearchResult",
     "WaitForUnanswered",
-    "age",
-    "alive",
+    "by_age",
     "decide_purchase",
+    "usable_lists",
 ]
 
 EXISTING_POLICIES = ("adopt", "resubmit", "fail")
-# Seconds for which the list of an unanswered POST may stay invisible; generate answers after up to ten minutes.
+
+# Seconds after which the list of an unanswered POST is taken as not bought. A generate call may take ten minutes
+# (docs/api.md), so its list may show up that much later; two minutes more are our margin for both.
 BATCH_SHOWS_WITHIN, GENERATE_SHOWS_WITHIN = 120.0, 720.0
+
+# Airflow's clock and MachFive's may differ by this much.
 _CLOCKS_DIFFER = timedelta(minutes=1)
+
+
+# --- the facts: with the search result, the Intent (what to buy) and the record of the last attempt
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the user wants done with a purchase that was made already, or whose list failed."""
+    """What the user wants.
+
+    :param on_existing_list: ``adopt`` uses a list that was bought already; ``resubmit`` does so too, but each clear
+        makes a new purchase with a tag of its own; ``fail`` fails the task
+    :param max_resubmissions: how often a batch is bought again because its list failed
+    """
 
     on_existing_list: str = "adopt"
     max_resubmissions: int = 1
@@ -49,14 +71,16 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What an attempt knows of those before it.
+    """What an attempt knows of the task and of the attempts before it.
+
+    A *round* is the first try, or the first one after a clear, with its automatic retries.
 
     :param try_number: of the task instance, from 1
-    :param round: ``max_tries - retries``: constant through automatic retries, another after each clear
-    :param round_began: lists created before it are of an earlier round; None if that is not known
-    :param mapped: whether other shards of the task buy other leads under the same ``who``
-    :param shows_within: seconds for which the list of an unanswered POST may stay invisible
-    :param absent_since: epoch seconds of this attempt's first complete look without a list; None before it
+    :param round: ``max_tries - retries``: Airflow keeps it through automatic retries and changes it with a clear
+    :param round_began: the DAG run's start, which a clear of a finished run resets; None if it is not known
+    :param mapped: whether it is a mapped task, in which other map indexes buy other leads
+    :param shows_within: seconds to wait for the list of an unanswered POST
+    :param absent_since: epoch seconds of this attempt's first search without a list; None before it
     """
 
     try_number: int = 1
@@ -67,51 +91,57 @@ class History:
     absent_since: float | None = None
 
     @property
-    def opens_round(self) -> bool:
-        """Whether this is the first try, or the first after a clear."""
+    def first_of_round(self) -> bool:
+        """Whether this is the very first try, or the first one after a clear."""
         return self.try_number <= self.round + 1
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What one complete look at the campaign's lists showed.
+    """What a complete search through the campaign's lists found.
 
-    :param ours: the lists of this very purchase, with their generations
-    :param others: what the same task bought in the same run with other leads or options
-    :param cut: lists whose name may be ours, cut short by the server
+    :param matching: the lists of this purchase, each with its generation
+    :param other_purchases: lists that the same task bought in the same run with other leads or options
+    :param cut_tags: lists whose name ends in the beginning of a tag that may be ours
     """
 
-    ours: tuple[tuple[int, LeadList], ...] = ()
-    others: tuple[LeadList, ...] = ()
-    cut: tuple[LeadList, ...] = ()
+    matching: tuple[tuple[int, LeadList], ...] = ()
+    other_purchases: tuple[LeadList, ...] = ()
+    cut_tags: tuple[LeadList, ...] = ()
+
+
+# --- the outcomes
 
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """An earlier attempt has bought it: use its list."""
+    """Use a list that was bought before.
+
+    :param duplicates: ids of further usable lists of this purchase: paid for, not used
+    """
 
     lead_list: LeadList
     generation: int
-    surplus: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Buy:
-    """Nobody has bought it, or what was bought failed.
+    """Send the POST.
 
-    :param in_doubt: an earlier POST may have been accepted, but its list has stayed away for the settling time
+    :param may_be_duplicate: whether an earlier POST may have been accepted although its list never showed up
     """
 
     generation: int
-    in_doubt: bool = False
+    may_be_duplicate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class WaitForUnanswered:
-    """An earlier POST may have been accepted: look on until the settling time has passed.
+    """Search again later: the list of an earlier POST may still show up.
 
-    :param absent_since: epoch seconds of the first complete look without the list
-    :param until: epoch seconds of the last look before buying
+    :param absent_since: epoch seconds of this attempt's first search without the list
+    :param until: epoch seconds from which on a search without the list means: buy
     """
 
     generation: int
@@ -119,61 +149,78 @@ class WaitForUnanswered:
     until: float
 
 
+# --- the rules
+
+
 def decide_purchase(
-    intent: Intent, seen: SearchResult, history: History, records: RecordStore, policy: Policy, now: float
+    intent: Intent, search: SearchResult, history: History, records: RecordStore, policy: Policy, now: float
 ) -> Adopt | Buy | WaitForUnanswered:
-    """Decide between using what is there, paying, and looking on.
+    """Apply the rules at the top of this module, in their order.
 
-    Completed beats still running beats failed; of equals the oldest wins, so that all attempts agree.
-
-    :param now: epoch seconds of the look
-    :raises ListFailedError: if the last allowed generation failed
-    :raises AmbiguousSubmissionError: if absence proves nothing, because the server cuts names
-    :raises MachFivePermanentError: with ``on_existing_list="fail"``, if there is a list that did not fail; or if
-        the leads or options changed between two tries
+    :param records: already read
+    :param now: epoch seconds of the search
+    :raises MachFivePermanentError: by rules 1 and 3
+    :raises ListFailedError: by rule 2
+    :raises AmbiguousSubmissionError: by rule 5
     """
-    if usable := alive(seen.ours):
-        generation, chosen = usable[0]
-        if policy.on_existing_list == "fail":
-            raise exceptions.MachFivePermanentError(
-                f"on_existing_list='fail': this very batch is already bought, as list {chosen.id} "
-                f"({chosen.processing_status})."
-            )
-        return Adopt(chosen, generation, tuple(each.id for _, each in usable[1:]))
-    generation = _next_generation(seen.ours, policy)
-    _refuse_changed_purchase(intent, seen.others, history)
-    if not _may_have_been_sent(intent, generation, history, records):
+    if usable := usable_lists(search.matching):
+        return _adopt(usable, policy)
+    generation = _next_generation(search.matching, policy)
+    _refuse_changed_leads(intent, search.other_purchases, history)
+    if not _may_be_unanswered(intent, generation, history, records):
         return Buy(generation)
-    if seen.cut:
-        raise _unrecognisable(intent.tag(generation), seen.cut)
-    since = now if history.absent_since is None else history.absent_since
-    if now - since < history.shows_within:
-        return WaitForUnanswered(generation, since, since + history.shows_within)
-    return Buy(generation, in_doubt=True)
+    if search.cut_tags:
+        raise _cut_tag_error(intent.tag(generation), search.cut_tags)
+    absent_since = now if history.absent_since is None else history.absent_since
+    if now - absent_since < history.shows_within:
+        return WaitForUnanswered(generation, absent_since, absent_since + history.shows_within)
+    return Buy(generation, may_be_duplicate=True)
 
 
-def alive(found: Iterable[tuple[int, LeadList]]) -> list[tuple[int, LeadList]]:
-    """Return the lists that did not fail, the one to use first."""
-    ordered = sorted(found, key=lambda each: (not each[1].is_completed, age(each[1])))
-    return [(generation, each) for generation, each in ordered if not each.is_failed]
+def usable_lists(matching: Iterable[tuple[int, LeadList]]) -> list[tuple[int, LeadList]]:
+    """Return the lists that did not fail, completed ones first, then the oldest, so that all attempts choose alike."""
+    usable = [(generation, each) for generation, each in matching if not each.is_failed]
+    return sorted(usable, key=lambda found: (not found[1].is_completed, *by_age(found[1])))
+
+
+def by_age(lead_list: LeadList) -> tuple[datetime, str]:
+    """Return a sort key: the oldest list first, and of equally old ones always the same."""
+    return lead_list.created_at or pendulum.from_timestamp(0), lead_list.id
+
+
+def _adopt(usable: Sequence[tuple[int, LeadList]], policy: Policy) -> Adopt:
+    """Rule 1."""
+    (generation, chosen), *others = usable
+    if policy.on_existing_list == "fail":
+        raise exceptions.MachFivePermanentError(
+            f"on_existing_list='fail': this very batch is already bought, as list {chosen.id} "
+            f"({chosen.processing_status}). Nothing was spent now. Use that list, or set on_existing_list='adopt'"
+        )
+    return Adopt(chosen, generation, tuple(each.id for _, each in others))
 
 
 def _next_generation(failed: Sequence[tuple[int, LeadList]], policy: Policy) -> int:
-    last, lead_list = max(failed, key=lambda each: each[0], default=(0, None))
+    """Rule 2: return the generation to buy."""
+    last, lead_list = max(failed, key=lambda found: found[0], default=(0, None))
     if lead_list and last > policy.max_resubmissions:
         raise exceptions.ListFailedError(
             f"the batch was bought {counted(last, 'time')} and each list failed (the last: {lead_list.id}); "
-            f"max_resubmissions is {policy.max_resubmissions}. Ask MachFive support why, with the list's id"
+            f"max_resubmissions is {policy.max_resubmissions}, so nothing was spent now. Ask MachFive support why it "
+            "failed, with the list's id"
         )
     return last + 1
 
 
-def _refuse_changed_purchase(intent: Intent, others: Iterable[LeadList], history: History) -> None:
-    if history.mapped or history.opens_round:
+def _refuse_changed_leads(intent: Intent, other_purchases: Iterable[LeadList], history: History) -> None:
+    """Rule 3: a query or a file gave other leads at the retry; buying those too would pay for most of them twice.
+
+    After a clear the change is taken as meant. In a mapped task the other list may belong to another map index.
+    """
+    if history.mapped or history.first_of_round:
         return
-    # With "resubmit" the tag itself tells the rounds apart; otherwise the run's start does, which a clear resets.
+    # With "resubmit" the tag holds the round, so all these lists are of this one. Else their creation time tells.
     began = None if intent.origin.round is not None else history.round_began
-    for each in others:
+    for each in other_purchases:
         of_this_round = not began or not each.created_at or each.created_at >= began - _CLOCKS_DIFFER
         if of_this_round and not each.is_failed:
             raise exceptions.MachFivePermanentError(
@@ -184,26 +231,29 @@ def _refuse_changed_purchase(intent: Intent, others: Iterable[LeadList], history
             )
 
 
-def _may_have_been_sent(intent: Intent, generation: int, history: History, records: RecordStore) -> bool:
-    """Whether an earlier POST for this generation may have been accepted without its list being visible."""
-    if history.try_number <= 1 or (intent.origin.round is not None and history.opens_round):
+def _may_be_unanswered(intent: Intent, generation: int, history: History, records: RecordStore) -> bool:
+    """Rule 4: whether an earlier attempt may have sent the POST for this generation and not learned the list's id.
+
+    For instance a worker is killed after it sent the POST and before it wrote the list's id to its record.
+    """
+    if history.try_number <= 1:
         return False
-    # Airflow keeps the store by map index, and shards may come in another order: what is not in mine may be in yours.
+    if intent.origin.round is not None and history.first_of_round:
+        return False  # with "resubmit" a clear changes the tag: nobody can have sent a POST with it yet
+    # Airflow keeps one record for each map index. Shards may come in another order at a retry: then the record of the
+    # POST for these leads is kept for another map index, and an empty record here proves nothing.
     if history.mapped or not records.readable:
         return True
+    # A record of a later generation counts too: the failed list before it may have been deleted in the MachFive app.
     return records.record is not None and records.record.phase == INTENT and records.record.generation >= generation
 
 
-def _unrecognisable(tag: str, cut: Iterable[LeadList]) -> exceptions.AmbiguousSubmissionError:
-    ids = ", ".join(each.id for each in cut)
+def _cut_tag_error(tag: str, cut_tags: Iterable[LeadList]) -> exceptions.AmbiguousSubmissionError:
+    """Rule 5: waiting would not help, because the list of the earlier POST may be one of these."""
+    ids = ", ".join(each.id for each in cut_tags)
     return exceptions.AmbiguousSubmissionError(
-        f"an earlier try may have bought this batch, and the names of lists {ids} were cut by the server where the tag "
-        f"{tag} would stand: whether one of them is ours cannot be told, so nothing was sent. Look at them in the "
-        "MachFive app: rename ours so that it holds the tag, or, if none is ours, set on_existing_list='resubmit' and "
-        "clear the task"
+        f"an earlier try may have bought this batch, and the names of lists {ids} were cut by the server within the "
+        f"tag, which would be {tag}: one of them may be ours, so nothing was sent. Check them in the MachFive app: "
+        "rename ours so that its name holds the tag, or, if none is ours, set on_existing_list='resubmit' and clear "
+        "the task"
     )
-
-
-def age(lead_list: LeadList) -> tuple[Any, str]:
-    """Return what sorts lists by age, the oldest first, alike for every attempt."""
-    return (lead_list.created_at or pendulum.from_timestamp(0), lead_list.id)

@@ -1,4 +1,4 @@
-"""The ``options`` of a submission: named arguments for the common ones, the rest passed through as given."""
+"""Builds the ``options`` of a submission from an operator's arguments and its ``options`` mapping."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _TEXTS = ("list_name", "email_signature", "signature_id", "additional_details", 
 
 
 def build_options(named: Mapping[str, Any], options: Any = None) -> GenerationOptions:
-    """Return what the user set, and nothing else.
+    """Return the options that the user set, and no others.
 
-    Values on which the API's two generations disagree (``email_count`` 1-4 or 1-5, the two kinds of
-    signature) are the server's to judge: its message says which one it wants.
+    MachFive runs two versions of its API with different limits (``email_count`` up to 4 or 5, two kinds of
+    signature; ``docs/api.md``). Only what both refuse is refused here.
 
     :param named: the operator's named arguments; None means not set
-    :param options: any further options, passed through
-    :raises InvalidLeadsError: naming the option, for a value no generation can take
+    :param options: further options, sent as they are; None means not set
+    :raises InvalidLeadsError: naming the option, for a value of the wrong type or an option given twice
     """
     if options is None:
         options = {}

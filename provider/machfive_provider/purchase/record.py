@@ -1,7 +1,7 @@
-"""What one attempt of a task leaves for the next in Airflow's task state store, where there is one (3.3 and later).
+"""What one attempt of a task leaves for the next in Airflow's task state store (Airflow 3.3 and later).
 
-It saves time, never money: with a record the next attempt need not wait to see whether a list turns up. Safety
-rests on the list's name alone.
+The record saves time: with it the next attempt knows whether a POST may be unanswered, and need not wait for a list
+to show up. That nothing is bought twice rests on the tag in the list's name alone.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ INTENT, SUBMITTED = "intent", "submitted"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """How far the last purchase of a tag came.
+    """How far the last attempt came.
 
-    :param tag: with its generation
-    :param phase: ``intent``, written before the POST, or ``submitted``, written after its answer
-    :param list_id: empty before the answer
+    :param tag: of the list's name
+    :param phase: ``intent``, written before the POST, or ``submitted``, written once the list's id is known
+    :param list_id: empty in an intent
     :param time: of writing, epoch seconds
     """
 
@@ -38,7 +38,7 @@ class Record:
 
     @classmethod
     def from_json(cls, value: Any) -> Record | None:
-        """Read a record; None for anything else."""
+        """Return the record; None for anything else, such as what another release wrote."""
         try:
             record = cls(**value)
         except TypeError:
@@ -47,7 +47,9 @@ class Record:
 
 
 class RecordStore:
-    """The record of one purchase.
+    """Reads and writes the record of one purchase.
+
+    ``record`` is what :meth:`read` found. ``readable`` tells whether a missing record means that there is none.
 
     :param store: ``context["task_state_store"]``, None where Airflow has none
     :param base: the purchase's ``<who>-<what>``
@@ -62,25 +64,28 @@ class RecordStore:
 
     @classmethod
     def of(cls, context: Context, base: str, log: Any) -> RecordStore:
-        """Return the records of the task that runs in this context."""
+        """Return the record store of the task that runs in this context."""
         return cls(context.get("task_state_store"), base, log)
 
     def read(self) -> Record | None:
-        """Read what the last attempt left; ``works`` tells whether "nothing" can be believed."""
+        """Return what the last attempt left, None if it left nothing or the store cannot be read."""
         if self._store is None:
             return None
         try:
             self.record = Record.from_json(self._store.get(self._key))
             self.readable = True
-        except Exception as error:  # noqa: BLE001 - whatever it is, doing without costs only time
-            self._log.info("Airflow's task state store could not be read (%s); doing without.", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - without a record the attempt only takes longer
+            self._log.info(
+                "Airflow's task state store could not be read (%s); going on without it.", type(error).__name__
+            )
             self.record, self.readable = None, False
         return self.record
 
     def write_intent(self, tag: str, generation: int) -> None:
         """Write that a POST is about to be sent.
 
-        :raises MachFiveTransientError: if that fails: a store that is empty must mean that nothing was sent
+        :raises MachFiveTransientError: if that fails, so that the caller sends nothing: the next attempt takes an
+            empty store as proof that nothing was sent
         """
         if self._store is None:
             return
@@ -88,15 +93,16 @@ class RecordStore:
             self._write(Record(tag, generation, INTENT, "", time.time()))
         except Exception as error:
             raise exceptions.MachFiveTransientError(
-                f"Airflow's task state store could not be written ({type(error).__name__}). Nothing was sent"
+                f"Airflow's task state store could not be written ({type(error).__name__}). Nothing was sent or spent; "
+                "the next try does it again"
             ) from error
 
     def write_submitted(self, tag: str, generation: int, list_id: str) -> None:
-        """Write that the POST was answered, and with which list."""
+        """Write which list was bought."""
         self._try(lambda: self._write(Record(tag, generation, SUBMITTED, list_id, time.time())))
 
     def restore(self) -> None:
-        """Go back to what was recalled: the POST surely bought nothing."""
+        """Write back what was read before the intent: the POST bought nothing."""
         before = self.record
         self._try(lambda: self._write(before) if before else self._store.delete(self._key))
 
@@ -108,5 +114,5 @@ class RecordStore:
             return
         try:
             write()
-        except Exception as error:  # noqa: BLE001 - the intent stands, so the next attempt looks longer: no harm
+        except Exception as error:  # noqa: BLE001 - the intent stays, so the next attempt only waits longer
             self._log.warning("Airflow's task state store could not be written (%s).", type(error).__name__)

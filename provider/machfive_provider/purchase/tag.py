@@ -1,7 +1,8 @@
-"""The tag in a list's name: what every attempt of the same purchase computes alike, and nothing else does.
+"""The tag in a list's name, by which a later attempt recognises the list of an earlier one.
 
-The API has no idempotency key. The name of the list is the one thing that goes in with a purchase and comes back
-with the list, so it is where an attempt leaves word for the next.
+The API has no idempotency key (``docs/api.md``). A list's name is the one value that is sent with the purchase and
+shown again with the list. So the name ends in a tag that every attempt of the same purchase computes alike:
+``[af1:<who>-<what>]``, and ``[af1:<who>-<what>#2]`` for the list bought after the first one failed.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from machfive_provider.api.models import GenerationOptions, Lead, LeadList
 
 __all__ = ["Intent", "Origin"]
 
-_LONGEST_NAME = 100  # code points; we cut the name ourselves so that the server has no reason to cut the tag
+_LONGEST_NAME = 100  # code points. The user's part of the name is cut here, so that the server need not cut the tag.
 _TAG = re.compile(r"\[af1:(?P<who>[0-9a-f]{10})-(?P<what>[0-9a-f]{12})(?:#(?P<generation>[0-9]+))?\]")
-_CUT_TAG = re.compile(r"\[af1:[0-9a-f]*-?[0-9a-f]*#?[0-9]*$")
-# They change how a list is shown or announced, not what is written.
+_CUT_OFF_TAG = re.compile(r"\[af1:[0-9a-f]*-?[0-9a-f]*#?[0-9]*$")
+# These options change how a list is shown or announced, not the emails. Changing them does not make another purchase.
 _NOT_IN_RESULT = ("list_name", "notification_email")
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who buys: the same for every attempt of a task in a DAG run, and for its mapped shards.
+    """Who buys: the same for every attempt of a task in a DAG run, and for all its map indexes.
 
     :param namespace: from the connection, for deployments that share a workspace
     :param round: with ``on_existing_list="resubmit"``, the number of the clear; None otherwise
@@ -44,8 +45,8 @@ class Origin:
 class Intent:
     """What is to be bought, for whom.
 
-    :param options: as the user set them; ``list_name`` among them is the display name
-    :param since: lists created before it cannot be ours
+    :param options: as the user set them; ``list_name`` is the name without the tag
+    :param since: the search stops at lists created before it; None searches through all
     """
 
     origin: Origin
@@ -56,13 +57,13 @@ class Intent:
 
     @cached_property
     def who(self) -> str:
-        """The part of the tag that stands for the task in its run."""
+        """The first part of the tag: the task in its DAG run."""
         origin = self.origin
         return _digest([origin.namespace, origin.dag_id, origin.run_id, origin.task_id, origin.round])[:10]
 
     @cached_property
     def what(self) -> str:
-        """The part of the tag that changes with campaign, leads (in any order) and options."""
+        """The second part of the tag: campaign, leads (in any order) and options."""
         what = [
             self.campaign_id,
             sorted(json.dumps(lead.to_json(), sort_keys=True) for lead in self.leads),
@@ -72,15 +73,15 @@ class Intent:
 
     @property
     def base(self) -> str:
-        """``<who>-<what>``: equal for two attempts exactly if they mean the same purchase."""
+        """``<who>-<what>``: the same for all attempts of one purchase."""
         return f"{self.who}-{self.what}"
 
     def tag(self, generation: int) -> str:
-        """Return the tag of a generation: 1 is the first purchase, 2 the one after its list failed."""
+        """Return the tag of a generation: 1 is the first list, 2 the one bought after the first failed."""
         return f"[af1:{self.base}]" if generation == 1 else f"[af1:{self.base}#{generation}]"
 
     def list_name(self, generation: int) -> str:
-        """Return the name under which the list is bought: the user's, cut if need be, and the tag, whole."""
+        """Return the name to send: the user's, cut if it is too long, and the whole tag."""
         tag = self.tag(generation)
         shown = str(self.options.get("list_name") or "").strip() or f"{self.origin.dag_id} {self.origin.task_id}"
         return f"{shown[: _LONGEST_NAME - len(tag) - 1].strip()} {tag}"
@@ -101,9 +102,9 @@ class Intent:
         tags = list(_TAG.finditer(lead_list.custom_name or ""))
         return any(tag["who"] == self.who and tag["what"] != self.what for tag in tags)
 
-    def may_be_cut(self, lead_list: LeadList) -> bool:
-        """Whether the name ends in what may be the beginning of our tag: a server cut it short."""
-        cut = _CUT_TAG.search(lead_list.custom_name or "")
+    def has_cut_tag(self, lead_list: LeadList) -> bool:
+        """Whether the name ends in the beginning of our tag, because the server cut the name short."""
+        cut = _CUT_OFF_TAG.search(lead_list.custom_name or "")
         ours = f"[af1:{self.base}"
         return cut is not None and (ours.startswith(cut[0]) or cut[0].startswith(ours))
 

@@ -1,4 +1,4 @@
-"""How a trigger's outcome travels back to the task: plain JSON there, the same objects and errors here."""
+"""The events with which triggers end: written as plain JSON in the triggerer, read again by the task on a worker."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _PLAIN = ("message", "status_code", "code", "detail", "request_id", "endpoint", 
 
 
 def ended(lists: Iterable[LeadList], started_at: float, deadline: float) -> dict[str, Any]:
-    """Return the event for lists that have ended, completed or failed.
+    """Return the event for lists that have completed or failed.
 
-    :param started_at: epoch seconds at which the wait began; with ``deadline``, for a wait that has to go on
+    :param started_at: epoch seconds at which the wait began
+    :param deadline: epoch seconds at which it ends; the task needs both if other lists are still running
     """
     plain = [each.to_json() for each in lists]
     return {"status": "ended", "lists": plain, "started_at": started_at, "deadline": deadline}
@@ -27,12 +28,12 @@ def ended(lists: Iterable[LeadList], started_at: float, deadline: float) -> dict
 def submit(
     asked_at: float, try_number: int = 1, absent_since: float | None = None, *, granted: bool = True
 ) -> dict[str, Any]:
-    """Return the event for a task that may submit now.
+    """Return the event for a task that is to search for its list again, and to submit if there is none.
 
-    :param asked_at: epoch seconds at which the task first asked for room
-    :param try_number: the try that asked
-    :param absent_since: epoch seconds since which its list has been absent from every look, None if not looked for
-    :param granted: whether it comes from the queue for room, with a place kept for it
+    :param asked_at: epoch seconds at which the task first asked for capacity
+    :param try_number: the try that deferred
+    :param absent_since: epoch seconds of its first search without the list; None if an earlier POST is not possible
+    :param granted: whether it comes from the queue for capacity, with a slot reserved for it
     """
     return {
         "status": "submit",
@@ -44,22 +45,24 @@ def submit(
 
 
 def failed(error: exceptions.MachFiveError) -> dict[str, Any]:
-    """Return the event for a wait that ended badly: the resume method raises it on the worker."""
+    """Return the event for a wait that failed: :func:`read` raises the error on the worker."""
     return {"status": "error", "error": error_to_json(error)}
 
 
 def read(event: Any, expected: str) -> Mapping[str, Any]:
     """Return an event of the expected status.
 
-    :raises MachFiveError: the error it carries, of the same class as in worker mode; or ``PollingError`` for
-        an event that is not known, because only a known success is one
+    :raises MachFiveError: the error in the event, of the same class as in worker mode
+    :raises PollingError: for any other event; only the expected one counts as success
     """
     if isinstance(event, Mapping):
         if event.get("status") == "error" and isinstance(event.get("error"), Mapping):
             raise error_from_json(event["error"])
         if event.get("status") == expected:
             return event
-    raise exceptions.PollingError("the task was resumed without a usable event; its list may be fine")
+    raise exceptions.PollingError(
+        "the task was resumed without a usable event; its list may be fine, and the next try picks it up"
+    )
 
 
 def error_to_json(error: exceptions.MachFiveError) -> dict[str, Any]:
@@ -80,7 +83,10 @@ def _moment(text: Any) -> pendulum.DateTime | None:
 
 
 def error_from_json(data: Mapping[str, Any]) -> exceptions.MachFiveError:
-    """Return the error that :func:`error_to_json` wrote; one of an unknown class is a transient one."""
+    """Return the error that :func:`error_to_json` wrote; a ``MachFiveTransientError`` if its class is not known.
+
+    The triggerer may run another release of this provider than the worker.
+    """
     name = data.get("class")
     known = getattr(exceptions, name) if name in exceptions.__all__ else exceptions.MachFiveTransientError
     context = {field: data.get(field) for field in _PLAIN if field != "message"}

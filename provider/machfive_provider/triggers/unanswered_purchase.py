@@ -1,4 +1,4 @@
-"""The trigger that looks for the list of a submission whose answer was lost."""
+"""The trigger that waits for the list of an unanswered purchase to show up."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["MachFiveUnansweredPurchaseTrigger"]
 
 
 class MachFiveUnansweredPurchaseTrigger(PlainTrigger):
-    """Waits until a list with a tag turns up or the settling time has passed; sends GETs only.
+    """Ends when a list with the tag shows up, or at ``until``; sends GETs only.
 
-    Either way the task looks once more itself: what it does then is decided in one place.
+    Either way the task then searches once more and decides itself (``purchase.decision``).
 
-    :param machfive_conn_id: the connection; only its id travels
-    :param campaign_id: the campaign whose lists are looked through
-    :param tag: what the list's name would hold
-    :param since: epoch seconds; lists created before it are not looked at
-    :param until: epoch seconds at which the settling time has passed
-    :param poll_interval: seconds between looks
-    :param asked_at: epoch seconds at which the task first asked for room; carried through
-    :param try_number: of the task; carried through
-    :param absent_since: epoch seconds of the task's first look without the list; carried through
+    :param machfive_conn_id: the connection's id
+    :param campaign_id: the campaign to search
+    :param tag: the tag to search for in the lists' names
+    :param since: epoch seconds; the search stops at lists created before it
+    :param until: epoch seconds at which to stop waiting
+    :param poll_interval: seconds between searches
+    :param asked_at: epoch seconds at which the task first asked for capacity; returned in the event
+    :param try_number: of the task; returned in the event
+    :param absent_since: epoch seconds of the task's first search without the list; returned in the event
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class MachFiveUnansweredPurchaseTrigger(PlainTrigger):
         self.absent_since = absent_since
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event: time to look again and decide, or the error that the task is to raise."""
+        """Yield one event: the task is to search again and decide, or to raise the error."""
         try:
             async with shared_client(self.machfive_conn_id) as reader:
-                await self._look_on(reader)
+                await self._wait(reader)
         except exceptions.MachFiveError as error:
             event = TriggerEvent(events.failed(error))  # type: ignore[no-untyped-call]
         else:
@@ -70,24 +70,24 @@ class MachFiveUnansweredPurchaseTrigger(PlainTrigger):
         yield event
 
     async def on_kill(self) -> None:
-        """Say what is open. It can fire by mistake, so it does nothing else."""
+        """Only log: Airflow 3.3 also calls this when a stalled triggerer wakes up, without any action by a user."""
         self.log.warning(
             "The task may have been ended by a user while it was not known whether its batch %s had been bought. "
-            "Clearing the task looks again and pays only if no list has turned up.",
+            "If you clear the task, it searches for the list again and pays only if there is none.",
             self.tag,
         )
 
-    async def _look_on(self, reader: SharedClient) -> None:
+    async def _wait(self, reader: SharedClient) -> None:
         while (left := self.until - time.time()) > 0:
             await asyncio.sleep(min(jittered(self.poll_interval), left))
             try:
-                if await self._is_there(reader):
-                    self.log.info("The list of the earlier submission has turned up.")
+                if await self._is_listed(reader):
+                    self.log.info("The list of the earlier submission has shown up.")
                     return
             except exceptions.MachFiveTransientError as error:
-                self.log.info("The lists could not be looked at, which is tried again. %s", error)
+                self.log.info("The search for the list failed and is tried again. %s", error)
 
-    async def _is_there(self, reader: SharedClient) -> bool:
+    async def _is_listed(self, reader: SharedClient) -> bool:
         pages = protocol.ListPages(self.campaign_id)
         while not pages.done:
             for each in pages.take(await reader.send(pages.call())):
