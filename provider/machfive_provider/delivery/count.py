@@ -54,7 +54,7 @@ class Expected:
 
 @dataclass(slots=True)
 class Figures:
-    """What an export holds. Leads are kept as digests: some 80 bytes of memory each.
+    """What an export holds. Leads are kept as digests: some 90 bytes of memory each.
 
     :param email_count: emails asked for each lead; None if not known, and then nothing counts as short
     :param bytes: size of the file written
