@@ -7,8 +7,6 @@ import copy
 import json
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -222,12 +220,3 @@ def leaks(secrets: Any, *texts: Any) -> list[str]:
     """Return the secrets that a text holds."""
     everything = "\n".join(map(str, texts))
     return [secret for secret in secrets if secret in everything]
-
-
-def temporary_databases() -> set[str]:
-    """Return the files that SQLite holds open for this process, those without a name as ``/tmp/etilqs_… (deleted)``."""
-    found = set()
-    for each in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # the folder's own
-            found.add(str(each.readlink()))
-    return {each for each in found if "etilqs_" in each}

@@ -80,15 +80,15 @@ def bucket() -> Bucket:
 
 
 def write(destination: Destination, *chunks: bytes) -> int:
-    with destination.open() as sink:
+    with destination.open() as writer:
         for chunk in chunks:
-            sink.write(chunk)
-    return sink.written
+            writer.write(chunk)
+    return writer.written
 
 
 def break_off(destination: Destination, data: bytes, error: BaseException) -> None:
-    with destination.open() as sink:
-        sink.write(data)
+    with destination.open() as writer:
+        writer.write(data)
         raise error
 
 
@@ -129,8 +129,8 @@ def test_what_ends_badly_leaves_everything_as_it_was(tmp_path: Path, before: byt
 def test_nothing_is_to_be_seen_until_the_end(tmp_path: Path):
     path = tmp_path / "a.csv"
     path.write_bytes(b"before")
-    with Destination(str(path)).open() as sink:
-        sink.write(b"after")
+    with Destination(str(path)).open() as writer:
+        writer.write(b"after")
         assert path.read_bytes() == b"before"
     assert path.read_bytes() == b"after"
 
@@ -174,8 +174,8 @@ def test_an_unknown_scheme_is_refused():
 KILLED = """
 import os, signal, sys
 from machfive_provider.delivery.destination import Destination
-with Destination(sys.argv[1]).open() as sink:
-    sink.write(b"half")
+with Destination(sys.argv[1]).open() as writer:
+    writer.write(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -337,12 +337,12 @@ def test_what_cannot_be_removed_is_named(tmp_path: Path):
 
 
 def test_an_object_is_committed_at_the_end(bucket: Bucket):
-    with Destination("memory://bucket/deep/a.csv").open() as sink:
-        sink.write(b"x" * 9_000_000)
-        sink.write(b"y")
+    with Destination("memory://bucket/deep/a.csv").open() as writer:
+        writer.write(b"x" * 9_000_000)
+        writer.write(b"y")
         assert bucket.objects == {}
     assert bucket.objects == {"/bucket/deep/a.csv": b"x" * 9_000_000 + b"y"}
-    assert sink.written == 9_000_001
+    assert writer.written == 9_000_001
     assert bucket.discarded == []
 
 
@@ -364,15 +364,15 @@ def test_a_folder_of_objects_is_refused(bucket: Bucket):
 
 def test_a_relative_path_is_one_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    with Destination("out.csv").open() as sink:
-        sink.write(b"all")
+    with Destination("out.csv").open() as writer:
+        writer.write(b"all")
     assert (tmp_path / "out.csv").read_bytes() == b"all"
 
 
 def test_the_longest_file_name_can_be_written(tmp_path: Path):
     path = tmp_path / ("x" * 255)
-    with Destination(str(path)).open() as sink:
-        sink.write(b"all")
+    with Destination(str(path)).open() as writer:
+        writer.write(b"all")
     assert path.read_bytes() == b"all"
 
 
@@ -389,7 +389,7 @@ def test_the_longest_file_name_that_leaves_room_passes(tmp_path: Path):
 
 def test_what_is_no_regular_file_is_refused(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ConfigurationError, match="no regular file"):
+    with pytest.raises(ConfigurationError, match="not a regular file"):
         Destination(str(tmp_path / "pipe")).check(must_be_new=False)
 
 

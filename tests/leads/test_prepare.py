@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from machfive_provider.api.models import Lead
 from machfive_provider.exceptions import ConfigurationError, InvalidLeadsError
-from machfive_provider.leads.prepare import PreparedLeads, check_policy, prepare, read_leads, single_lead
+from machfive_provider.leads.prepare import PreparedLeads, prepare, read_leads, single_lead
 
 EXAMPLE = Path(__file__).parents[2] / "example_dags" / "data" / "leads.csv"
 ADA, BOB = {"email": "ada@example.com", "name": "Ada"}, {"email": "bob@example.com"}
@@ -261,10 +261,6 @@ def test_exactly_one_source(arguments, reason: str):
 def test_unknown_policies_are_refused(policies, parameter: str):
     with pytest.raises(ConfigurationError, match=parameter):
         prepared(ADA, **policies)
-
-
-def test_check_policy_accepts_what_is_allowed():
-    assert check_policy("p", "a", ("a", "b")) is None
 
 
 @pytest.mark.parametrize("lead", [ADA, json.dumps(ADA)], ids=["mapping", "text"])

@@ -1,6 +1,6 @@
-"""Whether what came back is what was bought. Pure: figures in, a judgement and its texts out.
+"""Counts what came back and compares it with what was bought. Pure: no file and no request.
 
-The texts go to logs and errors: they name lists and files, never a lead.
+Messages go to logs and errors: they name lists and files, never a lead.
 """
 
 from __future__ import annotations
@@ -9,22 +9,21 @@ import csv
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from hashlib import blake2b
+from typing import Any
 
 from machfive_provider.api.models import Lead
 from machfive_provider.formatting import counted
 
-if TYPE_CHECKING:
-    from machfive_provider.delivery.disk_map import DiskMap
-
 __all__ = [
     "MISSING_ENDING",
-    "Delivery",
+    "Comparison",
     "Expected",
     "Figures",
-    "incomplete",
-    "judge",
+    "compare",
+    "digest",
     "leads_as_csv",
+    "missing_message",
     "short_sequence",
     "warnings",
 ]
@@ -48,58 +47,79 @@ class Expected:
 
     @classmethod
     def of(cls, leads: Iterable[Lead], email_count: int | None = None) -> Expected:
-        """Expect these very leads."""
+        """Expect exactly these leads."""
         known = tuple(leads)
         return cls(len(known), known, email_count)
 
 
 @dataclass(slots=True)
 class Figures:
-    """What came back.
+    """What an export holds. Leads are kept as digests: some 90 bytes of memory each.
 
+    :param email_count: emails asked for each lead; None if not known, and then nothing counts as short
+    :param bytes: size of the file written
     :param emails: written emails in all; None where a CSV does not tell
     :param repeats: how many times a lead came again
-    :param delivered: by the lead's email in lower case, how many emails were written; None where a CSV does not tell.
-        As large as the export: what is read of it is never copied
+    :param delivered: the leads that came
+    :param short: those of them with fewer emails than were asked for
+    :param uncounted: those of them whose emails neither a CSV nor the JSON export tells
     """
 
+    email_count: int | None = None
     bytes: int = 0
     emails: int | None = 0
     repeats: int = 0
-    delivered: dict[str, int | None] | DiskMap = field(default_factory=dict)
+    delivered: set[int] = field(default_factory=set)
+    short: set[int] = field(default_factory=set)
+    uncounted: set[int] = field(default_factory=set)
 
     @property
     def leads(self) -> int:
         """How many leads the export holds, repeated ones included."""
         return len(self.delivered) + self.repeats
 
-    def note(self, email: str, written: int | None = None) -> None:
-        """Count one lead and how many emails were written for it; of a repeated lead, the longest sequence counts."""
-        key = email.strip().casefold()
-        again = key in self.delivered
-        if written is not None:
-            self.emails = (self.emails or 0) + written
-            if again:
-                written = max(written, self.delivered[key] or 0)
-        self.repeats += again
-        self.delivered[key] = written
+    def count_lead(self, email: str, emails: int | None = None) -> None:
+        """Count one lead, and its emails where they are known; of a repeated lead, the longest sequence counts."""
+        lead = digest(email)
+        is_repeated = lead in self.delivered
+        self.repeats += is_repeated
+        self.delivered.add(lead)
+        if emails is None:
+            return
+        self.emails = (self.emails or 0) + emails
+        if self.email_count is not None:
+            if emails >= self.email_count:
+                self.short.discard(lead)
+            elif not is_repeated:
+                self.short.add(lead)
 
-    def may_be_short(self, email_count: int | None) -> bool:
-        """Whether there are fewer emails in all than so many for each lead."""
-        return email_count is not None and (self.emails is None or self.emails < len(self.delivered) * email_count)
+    def may_be_short(self) -> bool:
+        """Whether there are fewer emails in all than were asked for."""
+        if self.email_count is None:
+            return False
+        return self.emails is None or self.emails < len(self.delivered) * self.email_count
 
-    def complete_by(self, other: Figures) -> None:
-        """Add to the leads of a CSV what the figures of the same list's other export know of them."""
-        self.emails = other.emails if self.emails is None else self.emails
-        self.repeats = other.repeats
-        for key, written in other.delivered.items():
-            if key in self.delivered:
-                self.delivered[key] = written
+    def complete_by(self, by_json: Figures) -> None:
+        """Add to the leads of a CSV what the same list's JSON export tells of them."""
+        self.emails = by_json.emails if self.emails is None else self.emails
+        self.repeats = by_json.repeats
+        self.short = self.delivered & by_json.short
+        self.uncounted = self.delivered - by_json.delivered
+
+
+def digest(email: str) -> int:
+    """Return a number that stands for a lead's email, in any case.
+
+    Eight bytes: two of 200,000 leads share one with a probability of one in a thousand million.
+    """
+    # A JSON parser may return half a surrogate pair.
+    key = email.strip().casefold().encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(key, digest_size=8).digest())
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
-    """The judgement; None is "not known".
+class Comparison:
+    """What differs between an export and what was bought; None is "not known".
 
     :param missing: leads that were bought and are not in the result
     :param extra: leads in the result that were not bought, or are there more than once
@@ -114,79 +134,70 @@ class Delivery:
     missing_leads: tuple[Lead, ...] = ()
 
 
-def judge(figures: Figures, expected: Expected) -> Delivery:
-    """Compare what came back with what was bought; emails are compared whatever their case."""
-    short = _short(figures, expected)
+def compare(figures: Figures, expected: Expected) -> Comparison:
+    """Compare what came back with what was bought; emails are compared in any case."""
     if expected.leads is not None:
-        bought = {lead.key for lead in expected.leads}
-        missing = tuple(lead for lead in expected.leads if lead.key not in figures.delivered)
-        strangers = sum(key not in bought for key in figures.delivered)
-        return Delivery(expected, len(missing), strangers + figures.repeats, short, missing)
+        bought = {digest(lead.email) for lead in expected.leads}
+        missing = tuple(lead for lead in expected.leads if digest(lead.email) not in figures.delivered)
+        extra = len(figures.delivered - bought) + figures.repeats
+        return Comparison(expected, len(missing), extra, _short(figures, bought), missing)
+    short = _short(figures, figures.delivered)
     if expected.number is None:
-        return Delivery(expected, short=short)
+        return Comparison(expected, short=short)
     # A list that others bought may hold a lead twice, and its number then counts both.
-    missing_number, above = max(0, expected.number - figures.leads), figures.leads - expected.number
-    return Delivery(expected, missing_number, max(above, figures.repeats), short)
+    difference = expected.number - figures.leads
+    return Comparison(expected, max(0, difference), max(-difference, figures.repeats), short)
 
 
-def _short(figures: Figures, expected: Expected) -> int | None:
-    asked = expected.email_count
-    if asked is None:
+def _short(figures: Figures, bought: set[int]) -> int | None:
+    if figures.email_count is None or figures.uncounted & bought:
         return None
-    bought = None if expected.leads is None else {lead.key for lead in expected.leads}
-    enough, short = not figures.may_be_short(asked), 0
-    for key, written in figures.delivered.items():
-        if written is None and enough:
-            return 0
-        if bought is None or key in bought:
-            if written is None:
-                return None
-            short += written < asked
-    return short
+    return len(figures.short & bought)
 
 
-def incomplete(delivery: Delivery, list_id: str, missing_path: str | None, policy: str) -> str | None:
-    """Say in one line that leads are missing, where they are and what to do; None if none is known to be.
+def missing_message(comparison: Comparison, list_id: str, missing_path: str | None, policy: str) -> str | None:
+    """Return one line about missing leads: how many, where they are, what to do; None if none is known.
 
     :param missing_path: the file that holds the missing leads, if they are known
-    :param policy: under ``fail`` the way out by ``warn`` is told as well
+    :param policy: ``fail`` adds that ``warn`` accepts the result
     """
-    if not delivery.missing:
+    if not comparison.missing:
         return None
-    bought = counted(delivery.expected.number, "lead")
-    lacking = (
-        f"The export of list {list_id} lacks {delivery.missing} of the {bought} that were submitted and paid for; the "
-        "result holds the others."
+    bought = counted(comparison.expected.number, "lead")
+    text = (
+        f"The export of list {list_id} lacks {comparison.missing} of the {bought} that were submitted and paid for; "
+        "the result holds the others."
     )
     if missing_path:
         advice = f"The missing ones are in {missing_path}: submit it with leads_path and another export_to"
     else:
         advice = "Only their number is known: compare the result with your leads, and submit the missing ones again"
-    way_out = ", or accept the result with on_missing_leads='warn'" if policy == "fail" else ""
-    return f"{lacking} {advice}{way_out}. {_SUPPORT}"
+    alternative = ", or accept the result with on_missing_leads='warn'" if policy == "fail" else ""
+    return f"{text} {advice}{alternative}. {_SUPPORT}"
 
 
-def warnings(delivery: Delivery, list_id: str, path: str) -> list[str]:
-    """Say in a line each what else is not as it was bought.
+def warnings(comparison: Comparison, list_id: str, path: str) -> list[str]:
+    """Return one line for extra leads and one for short sequences, where there are any.
 
     :param path: the result
     """
-    said = []
-    if delivery.extra:
-        said.append(
-            f"The export of list {list_id} holds {counted(delivery.extra, 'lead')} more than was bought: not "
+    messages = []
+    if comparison.extra:
+        messages.append(
+            f"The export of list {list_id} holds {counted(comparison.extra, 'lead')} more than was bought: not "
             f"submitted, or delivered more than once. Check the leads in {path} before you write to any. {_SUPPORT}"
         )
-    if delivery.short:
-        said.append(
-            f"The export of list {list_id} holds {counted(delivery.short, 'lead')} with fewer emails than email_count="
-            f"{delivery.expected.email_count} asks for. Check the sequences in {path} before you send them. {_SUPPORT}"
+    if comparison.short:
+        messages.append(
+            f"The export of list {list_id} holds {counted(comparison.short, 'lead')} with fewer emails than "
+            f"email_count={comparison.expected.email_count} asks for. Check the sequences in {path} before you send "
+            f"them. {_SUPPORT}"
         )
-    return said
+    return messages
 
 
 def short_sequence(list_id: str, written: int, email_count: int | None) -> str | None:
-    """Say in one line that a single lead's sequence is shorter than was asked for; None if it is not.
+    """Return one line if a single lead's sequence is shorter than was asked for, else None.
 
     :param written: emails in the sequence
     :param email_count: emails asked for; None leaves it to the campaign
@@ -200,7 +211,7 @@ def short_sequence(list_id: str, written: int, email_count: int | None) -> str |
 
 
 def leads_as_csv(leads: Iterable[Lead]) -> bytes:
-    """Return leads as a CSV file that ``leads_path`` reads back alike; columns that none of them needs are left out."""
+    """Return leads as a CSV file that ``leads_path`` reads back unchanged; empty columns are left out."""
     rows: list[dict[str, Any]] = [lead.to_json() for lead in leads]
     columns = [each.name for each in fields(Lead) if any(each.name in row for row in rows)]
     text = io.StringIO(newline="")

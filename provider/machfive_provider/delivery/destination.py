@@ -15,12 +15,12 @@ from machfive_provider.delivery.count import MISSING_ENDING
 from machfive_provider.exceptions import ConfigurationError
 from machfive_provider.formatting import absolute
 
-__all__ = ["Destination", "Sink"]
+__all__ = ["Destination", "Writer"]
 
 _PART = ".part"
 
 
-class Sink(Protocol):
+class Writer(Protocol):
     """Takes bytes, and counts them."""
 
     written: int
@@ -33,7 +33,7 @@ class Destination:
     """A path or URL that ObjectStoragePath reaches, e.g. ``s3://aws_default@bucket/emails.jsonl``.
 
     :param url: where to write
-    :param overwrite: False refuses to replace something else; the very same bytes are accepted
+    :param overwrite: False refuses to replace other content; the same bytes are accepted
     :raises ConfigurationError: if ``url`` is no path, or its file system is not installed or configured
     """
 
@@ -54,7 +54,7 @@ class Destination:
         self._local = Path(self._path.path) if self._path.protocol in ("file", "local", "") else None
 
     def check(self, *, must_be_new: bool) -> None:
-        """Find out before anything is spent whether writing can work.
+        """Check whether writing can work, before any credit is spent.
 
         :param must_be_new: refuse an existing destination unless ``overwrite``
         :raises ConfigurationError: naming the destination, the reason and the fix
@@ -77,15 +77,17 @@ class Destination:
 
     def _check_local(self, path: Path) -> None:
         if path.exists() and not path.is_file():
-            raise ConfigurationError(f"export_to {self.url!r} is no regular file and would be replaced; name another.")
+            raise ConfigurationError(
+                f"export_to {self.url!r} is not a regular file and would be replaced; name another."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
-        with suppress(FileNotFoundError):  # but not a name that is too long
+        with suppress(FileNotFoundError):  # a name that is too long raises another OSError
             path.with_name(f"{path.name}{MISSING_ENDING}").lstat()
 
     def beside(self, ending: str) -> Destination:
-        """Return the destination whose name is longer by ``ending``; it may always be replaced."""
+        """Return a destination whose name has ``ending`` added; it may always be replaced."""
         return Destination(f"{self.url}{ending}")
 
     def remove(self) -> None:
@@ -105,20 +107,20 @@ class Destination:
             ) from error
 
     @contextmanager
-    def open(self) -> Iterator[Sink]:
-        """Open for writing; what was written appears at once when the block ends well, never otherwise."""
+    def open(self) -> Iterator[Writer]:
+        """Open for writing; the file appears whole when the block ends without an error, else not at all."""
         if not self.overwrite and self._fs.exists(self._path.path):
             with self._fs.open(self._path.path, "rb") as existing:
-                sink = _ComparingSink(existing, self.url)
-                yield sink
-                sink.finish()
+                writer = _ComparingWriter(existing, self.url)
+                yield writer
+                writer.finish()
         elif self._local:
             self._local.parent.mkdir(parents=True, exist_ok=True)
-            with _local_file(self._local) as sink_file:
-                yield _WritingSink(sink_file)
+            with _local_file(self._local) as file:
+                yield _FileWriter(file)
         else:
-            with _remote_object(self._fs, self._path.path) as sink_file:
-                yield _WritingSink(sink_file)
+            with _remote_object(self._fs, self._path.path) as file:
+                yield _FileWriter(file)
 
     def _unusable(self, error: Exception) -> ConfigurationError:
         return ConfigurationError(
@@ -149,19 +151,19 @@ def _local_file(path: Path) -> Iterator[Any]:
 def _locked_part(folder: Path, prefix: str) -> tuple[int, Path]:
     """Open a new file beside a destination, since only a rename within one file system is atomic.
 
-    The lock says that its writer lives, whatever way the writer may end.
+    A held lock means that its writer still runs: the kernel releases it when the process ends, however it ends.
     """
     while True:
         handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=_PART)
-        with suppress(OSError):  # a file system without locks: nobody else gets one either, and removes it
+        with suppress(OSError):  # no locks on this file system: then nobody removes the file either
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return handle, Path(name)
-        os.close(handle)  # taken for a leftover between its creation and its lock
+        os.close(handle)  # another export removed it before it was locked
 
 
 def _remove_unless_locked(part: Path) -> None:
-    # Whatever prevents it, the export itself can go on.
+    # A leftover that cannot be removed does not stop the export.
     with suppress(OSError):
         handle = os.open(part, os.O_RDWR)
         try:
@@ -173,7 +175,7 @@ def _remove_unless_locked(part: Path) -> None:
 
 @contextmanager
 def _remote_object(fs: Any, path: str) -> Iterator[Any]:
-    # Object stores make an upload visible when it is committed; a discarded one leaves nothing.
+    # Object stores show an upload once it is committed; a discarded upload leaves nothing.
     file = fs.open(path, "wb", autocommit=False)
     try:
         yield file
@@ -186,13 +188,13 @@ def _remote_object(fs: Any, path: str) -> Iterator[Any]:
 
 
 def _umask() -> int:
-    # There is no way to read it without setting it.
+    # The umask can only be read by setting it.
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
 
 
-class _WritingSink:
+class _FileWriter:
     def __init__(self, file: Any) -> None:
         self._file = file
         self.written = 0
@@ -202,7 +204,7 @@ class _WritingSink:
         self.written += len(data)
 
 
-class _ComparingSink:
+class _ComparingWriter:
     """Accepts the bytes that are there already, so that a repeated export under overwrite=False succeeds."""
 
     def __init__(self, existing: Any, url: str) -> None:

@@ -1,4 +1,8 @@
-"""Streams an export to its destination and counts it as it flows, in constant memory."""
+"""Writes an export chunk by chunk and counts its leads on the way.
+
+Three stages: the hook yields chunks, ``_copied`` or ``json.dumps`` writes them to the destination, and ``_counted`` or
+``_count_csv`` counts the leads in them. No stage holds more than one chunk or one lead.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from machfive_provider.api.models import Email, Lead, LeadList, ShapeError, array
 from machfive_provider.delivery.count import MISSING_ENDING, Figures, leads_as_csv
 from machfive_provider.delivery.destination import Destination
-from machfive_provider.delivery.disk_map import DiskMap
 from machfive_provider.exceptions import ProtocolError
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ __all__ = ["FORMATS", "MISSING_POLICIES", "iter_leads", "write_export", "write_m
 FORMATS = ("csv", "json", "jsonl")
 MISSING_POLICIES = ("fail", "warn", "ignore")
 _HEAD = 64 * 1024
-_LONGEST_LINE = 4 * 1024 * 1024  # characters; csv takes no cell above 128 Ki, and nobody documents so many columns
+_LONGEST_LINE = 4 * 1024 * 1024  # characters; the csv module takes cells of up to 128 Ki, so this is 32 of them
 _EMAIL_HEADERS = ("email", "e-mail", "email address", "email_address")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
@@ -34,29 +37,27 @@ def write_export(
     destination: Destination,
     export_format: str,
     email_count: int | None = None,
-    delivered: DiskMap | None = None,
 ) -> Figures:
     """Write a completed list's emails and return the figures.
 
     csv and json are the API's own bytes; jsonl is one lead a line, made from the json.
 
-    :param email_count: emails asked for each lead, if known: a CSV whose list has fewer in all is looked up in the json
-    :param delivered: where to keep who was delivered, still empty; None for memory, which then grows with the list
-    :raises NotReadyError: if the list has not completed after all
+    :param email_count: emails asked for each lead, if known: of a CSV with fewer in all, the json is counted too
+    :raises NotReadyError: if the API says that the list has not completed
     :raises ProtocolError: if the export is not what the contract says; the destination stays as it was
     """
-    figures = Figures() if delivered is None else Figures(delivered=delivered)
-    with destination.open() as sink:
+    figures = Figures(email_count)
+    with destination.open() as writer:
         source = hook.stream_export(lead_list.id, "csv" if export_format == "csv" else "json")
         if export_format == "jsonl":
-            for lead in _noted(iter_leads(source), figures):
-                sink.write(json.dumps(lead, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+            for lead in _counted(iter_leads(source), figures):
+                writer.write(json.dumps(lead, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
         elif export_format == "json":
-            _count_json(_copied(source, sink.write), figures)
+            _count_json(_copied(source, writer.write), figures)
         else:
-            known = _count_csv(_copied(source, sink.write), figures)
-            _complete(hook, lead_list, figures, email_count, known=known)
-        figures.bytes = sink.written
+            has_emails = _count_csv(_copied(source, writer.write), figures)
+            _complete_csv(hook, lead_list, figures, has_emails=has_emails)
+        figures.bytes = writer.written
     return figures
 
 
@@ -73,8 +74,8 @@ def write_missing(destination: Destination, leads: Sequence[Lead]) -> str | None
     if not leads:
         beside.remove()
         return None
-    with beside.open() as sink:
-        sink.write(leads_as_csv(leads))
+    with beside.open() as writer:
+        writer.write(leads_as_csv(leads))
     return beside.url
 
 
@@ -89,65 +90,62 @@ def iter_leads(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             count += 1
             yield _checked_lead(lead, count)
     except ijson.JSONError as error:
-        raise _not_the_contract("it is not whole JSON") from error
+        raise _contract_error("it is not whole JSON") from error
     if not count:
         _check_empty(bytes(reader.head))
 
 
 def _checked_lead(lead: Any, number: int) -> dict[str, Any]:
     if not isinstance(lead, dict) or not isinstance(lead.get("email"), str):
-        raise _not_the_contract(f"lead {number} has no email")
+        raise _contract_error(f"lead {number} has no email")
     try:
         for email in array(lead, "sequence"):
             Email.from_json(email)
     except ShapeError as error:
-        raise _not_the_contract(f"lead {number}: {error}") from None
+        raise _contract_error(f"lead {number}: {error}") from None
     return lead
 
 
 def _check_empty(head: bytes) -> None:
-    """Tell a list without leads from JSON of another shape: both yield nothing."""
+    """Accept an empty list of leads, refuse JSON of another shape: ijson finds no lead in either."""
     try:
         array(json.loads(head), "leads")
     except (ValueError, RecursionError):
-        raise _not_the_contract("it holds no 'leads'") from None
+        raise _contract_error("it holds no 'leads'") from None
 
 
-def _not_the_contract(why: str) -> ProtocolError:
+def _contract_error(why: str) -> ProtocolError:
     return ProtocolError(
         f"the export is not what the contract says: {why}", endpoint="GET /api/v1/lists/{list_id}/export"
     )
 
 
-def _noted(leads: Iterable[dict[str, Any]], figures: Figures) -> Iterator[dict[str, Any]]:
-    """Count leads of a JSON export as they pass."""
+def _counted(leads: Iterable[dict[str, Any]], figures: Figures) -> Iterator[dict[str, Any]]:
+    """Count each lead of a JSON export and hand it on."""
     for lead in leads:
-        figures.note(lead["email"], len(lead["sequence"]))
+        figures.count_lead(lead["email"], len(lead["sequence"]))
         yield lead
 
 
 def _count_json(chunks: Iterable[bytes], figures: Figures) -> None:
-    for _ in _noted(iter_leads(chunks), figures):
+    for _ in _counted(iter_leads(chunks), figures):
         pass
 
 
-def _complete(
-    hook: MachFiveHook, lead_list: LeadList, figures: Figures, email_count: int | None, *, known: bool
-) -> None:
-    """Complete what a CSV tells by the list's own total and, where that is not enough, by the JSON export.
+def _complete_csv(hook: MachFiveHook, lead_list: LeadList, figures: Figures, *, has_emails: bool) -> None:
+    """Add what a CSV does not tell: the list's own total and, where that is not enough, the JSON export.
 
-    :param known: whether the CSV told any lead's email
+    :param has_emails: whether the CSV has a column of leads' email addresses
     """
-    if not known:
+    if not has_emails:
         _count_json(hook.stream_export(lead_list.id, "json"), figures)
         return
     figures.emails = lead_list.emails_created
     # Rows with the same email are one lead's emails or a lead delivered twice: the columns are undocumented.
-    if figures.emails is None or figures.repeats or figures.may_be_short(email_count):
-        with DiskMap() as delivered:
-            by_json = Figures(delivered=delivered)
-            _count_json(hook.stream_export(lead_list.id, "json"), by_json)
-            figures.complete_by(by_json)
+    if figures.emails is None or figures.repeats or figures.may_be_short():
+        by_json = Figures(figures.email_count)
+        _count_json(hook.stream_export(lead_list.id, "json"), by_json)
+        figures.complete_by(by_json)
 
 
 def _count_csv(chunks: Iterable[bytes], figures: Figures) -> bool:
@@ -161,10 +159,10 @@ def _count_csv(chunks: Iterable[bytes], figures: Figures) -> bool:
             if column is None:
                 column = next((index for index, cell in enumerate(row) if _EMAIL.fullmatch(cell.strip())), None)
             if column is not None and len(row) > column and row[column].strip():
-                figures.note(row[column])
+                figures.count_lead(row[column])
         return column is not None or not rows_seen
     except csv.Error as error:
-        raise _not_the_contract(f"it is not CSV ({error})") from error
+        raise _contract_error(f"it is not CSV ({error})") from error
 
 
 def _copied(chunks: Iterable[bytes], write: Callable[[bytes], None]) -> Iterator[bytes]:
@@ -174,7 +172,7 @@ def _copied(chunks: Iterable[bytes], write: Callable[[bytes], None]) -> Iterator
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Decode chunks to lines, each with its line break, however the chunks are cut."""
+    """Decode chunks to lines, each with its line break, wherever the chunks were cut."""
     decoder = getincrementaldecoder("utf-8-sig")("replace")
     rest = ""
     for chunk in chunks:
@@ -189,7 +187,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
 
 
 class _Reader:
-    """Lets a parser that reads a file read chunks; keeps the beginning for diagnosis."""
+    """Gives chunks to a parser that reads a file; keeps the first 64 KiB."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)

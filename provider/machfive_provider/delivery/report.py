@@ -1,4 +1,4 @@
-"""What a task says of an export it has written: to its log, to XCom, and by failing or not."""
+"""Tells what an export holds: in the task's log, in XCom, and by failing the task if leads are missing."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def report_export(
     expected: count.Expected,
     on_missing_leads: str,
 ) -> None:
-    """Judge whether an export is everything that was bought, and say so.
+    """Compare a written export with what was bought, and report the result.
 
-    Logs and pushes (``machfive_export``) what was written, and writes the leads that are missing to a file of their
-    own beside it, under every policy.
+    Logs and pushes (``machfive_export``) what was written. Writes the missing leads to a file beside the result, under
+    every policy.
 
     :param on_missing_leads: ``fail``, ``warn`` or ``ignore``
     :raises IncompleteExportError: if leads are missing, under ``fail``
@@ -37,8 +37,8 @@ def report_export(
     if figures.emails is not None:
         emails = counted(figures.emails, "email")
     log.info("Wrote %s: %s, %s, %d bytes.", path, counted(figures.leads, "lead"), emails, figures.bytes)
-    judged = count.judge(figures, expected)
-    missing_path = _missing_file(log, destination, judged)
+    comparison = count.compare(figures, expected)
+    missing_path = _write_missing(log, destination, comparison)
     context["ti"].xcom_push(
         key="machfive_export",
         value={
@@ -46,32 +46,34 @@ def report_export(
             "bytes": figures.bytes,
             "leads": figures.leads,
             "emails": figures.emails,
-            "missing": judged.missing,
-            "extra": judged.extra,
-            "short": judged.short,
+            "missing": comparison.missing,
+            "extra": comparison.extra,
+            "short": comparison.short,
             "missing_path": missing_path,
         },
     )
-    for warning in count.warnings(judged, list_id, path):
+    for warning in count.warnings(comparison, list_id, path):
         log.warning("%s", warning)
-    _say_what_is_missing(log, judged, list_id, missing_path, on_missing_leads)
+    _report_missing(log, comparison, list_id, missing_path, on_missing_leads)
 
 
-def _missing_file(log: Any, destination: Destination, judged: count.Delivery) -> str | None:
+def _write_missing(log: Any, destination: Destination, comparison: count.Comparison) -> str | None:
     try:
-        return export.write_missing(destination, judged.missing_leads)
+        return export.write_missing(destination, comparison.missing_leads)
     except exceptions.ConfigurationError as error:
         log.warning("%s", error.message)
         return None
 
 
-def _say_what_is_missing(log: Any, judged: count.Delivery, list_id: str, missing_path: str | None, policy: str) -> None:
-    text = count.incomplete(judged, list_id, missing_path, policy)
+def _report_missing(
+    log: Any, comparison: count.Comparison, list_id: str, missing_path: str | None, policy: str
+) -> None:
+    text = count.missing_message(comparison, list_id, missing_path, policy)
     if text is None:
-        if judged.missing is None:
+        if comparison.missing is None:
             log.info("How many leads were bought is not known, so nothing can be counted as missing.")
         else:
-            log.info("Nothing is missing: %s expected, all delivered.", counted(judged.expected.number, "lead"))
+            log.info("Nothing is missing: %s expected, all delivered.", counted(comparison.expected.number, "lead"))
     elif policy == "fail":
         raise exceptions.IncompleteExportError(text)
     elif policy == "warn":
@@ -80,7 +82,7 @@ def _say_what_is_missing(log: Any, judged: count.Delivery, list_id: str, missing
         where = f", listed in {missing_path}" if missing_path else ""
         log.info(
             "%d of %s missing%s: ignored by on_missing_leads.",
-            judged.missing,
-            counted(judged.expected.number, "lead"),
+            comparison.missing,
+            counted(comparison.expected.number, "lead"),
             where,
         )

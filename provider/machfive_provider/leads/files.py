@@ -1,4 +1,4 @@
-"""Reads files of leads as people have them: a CRM's CSV, a warehouse's JSONL, an API's JSON."""
+"""Reads files of leads: CSV and TSV with any common delimiter and encoding, JSON, JSON lines."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _DELIMITERS = ",;\t|"
 
 
 class Row(NamedTuple):
-    """One lead as found: where it stands, and its fields under the file's own names."""
+    """One lead as read: its position in the source, and its fields under the source's own names."""
 
     position: str
     fields: Any
 
 
 class MisshapenRow(str):
-    """In place of a row's fields: why it has none."""
+    """Stands in place of a row's fields: the reason why they cannot be read."""
 
     __slots__ = ()
 
@@ -94,7 +94,7 @@ def parse_json_leads(text: str, where: str) -> list[Row]:
 
 
 def _json_lines(text: str, path: str) -> Iterator[Row]:
-    # Not splitlines(): JSON may hold a bare U+2028 or U+0085 inside a text.
+    # Not splitlines(): JSON allows U+2028 and U+0085 inside a text, and splitlines() cuts there.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:

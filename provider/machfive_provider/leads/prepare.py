@@ -1,6 +1,6 @@
-"""Leads from whatever a DAG has: read, matched to the API's fields, checked, without duplicates.
+"""Prepares leads: read them, match column names to the API's fields, check each lead, find duplicates.
 
-Everything here happens before anything is sent. Messages name positions and reasons, never a person.
+All of it happens before anything is sent. Messages name positions and reasons, never a lead's data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INVALID_POLICIES = ("fail", "skip")
 DUPLICATE_POLICIES = ("fail", "first")
 _SHOWN = 10
 
-# Spellings met in exports of CRMs, without case and punctuation; the first found in a file wins.
+# Column names of CRM exports, in lower case and without punctuation. The first one found in a file is used.
 _SPELLINGS: dict[str, tuple[str, ...]] = {
     "email": ("email", "emailaddress", "mail", "workemail", "businessemail", "primaryemail", "contactemail"),
     "name": ("name", "fullname", "contactname", "leadname", "contact"),
@@ -108,6 +108,21 @@ def prepare(
     check_policy("on_duplicate_lead", on_duplicate_lead, DUPLICATE_POLICIES)
     if not rows:
         raise InvalidLeadsError(f"{source} is empty: there is nobody to write to. Skip the task when there are none.")
+    prepared = _sort_rows(rows)
+    invalid, duplicates, some_valid = prepared.invalid, prepared.duplicates, bool(prepared.leads)
+    if invalid and (on_invalid_lead == "fail" or not some_valid):
+        fix = "Correct them, or set on_invalid_lead='skip'."
+        if not some_valid:
+            fix = "Check the names of the fields or columns."
+        raise InvalidLeadsError(_first_ten(source, len(rows), "cannot be used", invalid, fix))
+    if duplicates and on_duplicate_lead == "fail":
+        fix = "Remove them, or set on_duplicate_lead='first'."
+        raise InvalidLeadsError(_first_ten(source, len(rows), "are duplicates", duplicates, fix))
+    return prepared
+
+
+def _sort_rows(rows: Sequence[Row]) -> PreparedLeads:
+    """Sort rows into valid leads, invalid ones and duplicates."""
     good: dict[str, tuple[str, Lead]] = {}
     invalid: list[str] = []
     duplicates: list[str] = []
@@ -121,12 +136,6 @@ def prepare(
             duplicates.append(f"{row.position}: same email as {good[lead.key][0]}")
         else:
             good[lead.key] = (row.position, lead)
-    if invalid and (on_invalid_lead == "fail" or not good):
-        fix = "Correct them, or set on_invalid_lead='skip'." if good else "Check the names of the fields or columns."
-        raise InvalidLeadsError(_listing(source, len(rows), "cannot be used", invalid, fix))
-    if duplicates and on_duplicate_lead == "fail":
-        fix = "Remove them, or set on_duplicate_lead='first'."
-        raise InvalidLeadsError(_listing(source, len(rows), "are duplicates", duplicates, fix))
     return PreparedLeads(tuple(lead for _, lead in good.values()), tuple(invalid), tuple(duplicates), tuple(unknown))
 
 
@@ -147,7 +156,7 @@ def check_policy(parameter: str, value: Any, allowed: Sequence[str]) -> None:
         raise ConfigurationError(f"{parameter} is {value!r}; use one of {', '.join(map(repr, allowed))}.")
 
 
-def _listing(source: str, total: int, what: str, entries: Sequence[str], fix: str) -> str:
+def _first_ten(source: str, total: int, what: str, entries: Sequence[str], fix: str) -> str:
     shown = "; ".join(entries[:_SHOWN])
     more = f"; and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
     return f"{source}: {len(entries)} of {total} leads {what}: {shown}{more}. {fix}"
@@ -201,8 +210,8 @@ def _columns(names: tuple[Any, ...]) -> tuple[dict[str, tuple[Any, ...]], tuple[
 
 
 def _text(value: Any) -> tuple[str, str | None]:
-    """Return the value as text, and what it is if it is none."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):  # a data frame's "missing"
+    """Return the value as text, and a description of the value if it is not a text."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # pandas writes a missing value as NaN
         return "", None
     if not isinstance(value, str):
         return "", kind_of(value)

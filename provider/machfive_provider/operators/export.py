@@ -100,17 +100,15 @@ class MachFiveExportListOperator(ListWaitingOperator):
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Export and count a list that has completed."""
         from machfive_provider.delivery import export
-        from machfive_provider.delivery.disk_map import DiskMap
         from machfive_provider.delivery.report import report_export
 
         if lead_list.is_failed:
             raise exceptions.ListFailedError(f"list {lead_list.id} ended failed on MachFive's side")
         destination = self._destination()
-        with DiskMap() as delivered:
-            with self.hook() as hook:
-                figures = export.write_export(hook, lead_list, destination, self.export_format, delivered=delivered)
-            expected = self._expected(lead_list)
-            report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
+        with self.hook() as hook:
+            figures = export.write_export(hook, lead_list, destination, self.export_format)
+        expected = self._expected(lead_list)
+        report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
         return destination.url
 
     def _first_look(self, context: Context, list_id: str) -> LeadList | None:

@@ -217,19 +217,15 @@ class MachFiveGenerateBatchOperator(GenerateOperator):
 
     def _export(self, context: Context, lead_list: LeadList, batch: Mapping[str, Any]) -> None:
         from machfive_provider.delivery import export
-        from machfive_provider.delivery.disk_map import DiskMap
         from machfive_provider.delivery.report import report_export
 
         destination = self._destination()
         if destination is None:
             return
         expected = self._expected(context, batch)
-        with DiskMap() as delivered:
-            with self.hook() as hook:
-                figures = export.write_export(
-                    hook, lead_list, destination, self.export_format, expected.email_count, delivered
-                )
-            report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
+        with self.hook() as hook:
+            figures = export.write_export(hook, lead_list, destination, self.export_format, expected.email_count)
+        report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
 
     @staticmethod
     def _batch(context: Context) -> dict[str, Any]:
