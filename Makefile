@@ -9,6 +9,8 @@ OLDEST_DATE := 2026-03-12
 # The one package the oldest Airflow needs newer than itself: our dependency is common-compat>=1.22.0.
 OLDEST_BUT := apache-airflow-providers-common-compat=$(AIRFLOW_DATE)
 COVERAGE := 95
+# Two processes: tests with a live Airflow mostly wait, and share one of them.
+TESTS := --ignore=tests/benchmarks -n 2 --dist loadgroup
 
 VENV := .venv
 MATRIX := .venv-matrix
@@ -38,7 +40,7 @@ ui: $(VENV)/.installed ## The same, and leave Airflow running until Ctrl-C
 	@$(BIN)/python -m scripts.run_example --stay
 
 test: $(VENV)/.installed ## Run all tests, those in a real Airflow included, with coverage
-	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest --ignore=tests/benchmarks \
+	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest $(TESTS) \
 		--cov=machfive_provider --cov-report=term --cov-fail-under=$(COVERAGE)
 
 chaos: $(VENV)/.installed ## Kill processes and break requests in a real Airflow, then check that nothing was lost or bought twice; 20 minutes
@@ -61,7 +63,7 @@ bench: $(VENV)/.installed ## Measure everything beside its peers and write docs/
 test-matrix: $(MATRIX)/$(OLDEST_AIRFLOW)/.installed $(MATRIX)/$(AIRFLOW)/.installed ## Run all tests with the oldest and the newest Airflow
 	@set -e; for version in $(OLDEST_AIRFLOW) $(AIRFLOW); do \
 		echo "== Airflow $$version"; \
-		AIRFLOW_HOME=$(TEST_HOME)-$$version $(MATRIX)/$$version/bin/python -m pytest --ignore=tests/benchmarks -p no:cacheprovider; \
+		AIRFLOW_HOME=$(TEST_HOME)-$$version $(MATRIX)/$$version/bin/python -m pytest $(TESTS) -p no:cacheprovider; \
 	done
 
 clean: ## Remove all that the targets above made

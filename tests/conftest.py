@@ -38,6 +38,13 @@ from tests.tasks import Logs, set_connection  # noqa: E402
 asyncio.set_event_loop(None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares fixtures when tests run in several processes: a file, and all with a live Airflow."""
+    for item in items:
+        live = {"chaos", "e2e"} & set(item.path.parts)
+        item.add_marker(pytest.mark.xdist_group("live" if live else str(item.path)))
+
+
 @pytest.fixture(scope="module")
 def running_sandbox() -> Iterator[Sandbox]:
     """Run one sandbox for a module; lists complete at once."""
