@@ -49,7 +49,7 @@ def test_provider_info_loads_next_to_nothing():
 
 def test_importing_does_no_network():
     modules = ("operators.generate", "operators.export", "sensors.lead_list", "hooks.machfive", "triggers.lead_list")
-    others = ("triggers.capacity", "triggers.list_start", "sensors.triggerer_start")
+    others = ("triggers.capacity", "triggers.list_start")
     imports = "\n".join(f"import machfive_provider.{module}" for module in (*modules, *others))
     assert run(f"{NO_NETWORK}\n{imports}\nprint('fine')") == "fine"
 

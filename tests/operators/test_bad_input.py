@@ -70,13 +70,13 @@ BATCH: dict[str, Bad] = {
     ),
     "a path that is none": Bad({"leads": None, "leads_path": 5}, CONFIGURATION, ("leads_path", "of type int")),
     # spending
-    "too many leads": Bad({"max_leads": 2}, LEAD_ERROR, ("3 leads cost 3 credits", "max_leads=2", "Nothing was sent")),
+    "too many leads": Bad({"max_credits": 2}, LEAD_ERROR, ("3 leads cost 3 credits", "max_credits=2", "Nothing was sent")),
     "enrichment doubles": Bad(
-        {"max_leads": 5, "enrichment_enabled": True}, LEAD_ERROR, ("cost 6 credits", "twice", "max_leads=5")
+        {"max_credits": 5, "enrichment_enabled": True}, LEAD_ERROR, ("cost 6 credits", "twice", "max_credits=5")
     ),
-    "max_leads none": Bad({"max_leads": 0}, CONFIGURATION, ("max_leads", "at least 1", "0")),
-    "max_leads true": Bad({"max_leads": True}, CONFIGURATION, ("max_leads", "whole number")),
-    "max_leads text": Bad({"max_leads": "many"}, CONFIGURATION, ("max_leads", "'many'")),
+    "max_credits none": Bad({"max_credits": 0}, CONFIGURATION, ("max_credits", "at least 1", "0")),
+    "max_credits true": Bad({"max_credits": True}, CONFIGURATION, ("max_credits", "whole number")),
+    "max_credits text": Bad({"max_credits": "many"}, CONFIGURATION, ("max_credits", "'many'")),
     # options
     "email_count text": Bad({"email_count": "three"}, LEAD_ERROR, ("email_count must be a whole number", "type str")),
     "email_count float": Bad({"email_count": 2.5}, LEAD_ERROR, ("email_count", "of type float")),

@@ -20,7 +20,7 @@ from packaging.version import Version
 from machfive_provider import exceptions
 from machfive_provider.api.models import Lead
 from machfive_provider.hooks.machfive import MachFiveHook
-from machfive_provider.operators.waiting import DEFERRAL_MARGIN
+from machfive_provider.waiting.deferral import DEFERRAL_MARGIN
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.sensors.lead_list import MachFiveListSensor
 from machfive_provider.triggers.list_start import MachFiveListStartTrigger
