@@ -41,5 +41,4 @@ with DAG(
         deferrable=True,
         poll_interval=10,
         export_to=f"{RESULTS}/emails-{{{{ dag_run.run_after.strftime('%Y-%m-%d') }}}}.jsonl",
-        export_format="jsonl",
     )
