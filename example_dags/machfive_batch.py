@@ -37,9 +37,8 @@ with DAG(
         email_signature="Alex Morgan\nNorthwind Analytics",
         on_invalid_lead="skip",
         on_duplicate_lead="first",
-        max_leads=500,
+        max_credits=500,
         deferrable=True,
         poll_interval=10,
         export_to=f"{RESULTS}/emails-{{{{ dag_run.run_after.strftime('%Y-%m-%d') }}}}.jsonl",
-        export_format="jsonl",
     )

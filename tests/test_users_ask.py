@@ -125,8 +125,8 @@ async def test_a_trigger_run_twice_posts_nothing(sandbox: Sandbox, clock: Clock)
     waiting = (await asyncio.to_thread(left, batch(sandbox, deferrable=True))).trigger
     now = clock()
     known = {"machfive_conn_id": "machfive_default", "poll_interval": 1.0, "asked_at": now}
-    room = MachFiveCapacityTrigger(**known, deadline=now + 60)
-    settling = MachFiveUnansweredPurchaseTrigger(
+    capacity = MachFiveCapacityTrigger(**known, deadline=now + 60)
+    unanswered = MachFiveUnansweredPurchaseTrigger(
         **known,
         campaign_id=sandbox.campaign_id,
         tag="[af1:none]",
@@ -137,10 +137,10 @@ async def test_a_trigger_run_twice_posts_nothing(sandbox: Sandbox, clock: Clock)
     )
     sandbox.complete(sandbox.purchases[0].list_id)
     before = len(sandbox.requests)
-    for trigger in (waiting, room, settling):
+    for trigger in (waiting, capacity, unanswered):
         for _ in range(2):
             assert len(await events_of(hurried(trigger))) == 1
-            clock.advance(61)  # a place in the workspace is kept for whom it was granted to
+            clock.advance(61)  # a granted slot stays reserved for a minute
     sent = sandbox.requests[before:]
     assert sent
     assert {request.method for request in sent} == {"GET"}
@@ -160,15 +160,15 @@ async def test_a_killed_task_says_that_the_remote_job_runs_on(sandbox: Sandbox, 
         assert "learing the task" in logs.text
 
 
-def test_a_batch_that_is_refused_for_want_of_room_waits_by_itself(sandbox: Sandbox):
+def test_a_batch_that_finds_no_free_slot_waits_by_itself(sandbox: Sandbox):
     """#37212, #33212."""
     sandbox.fault("stuck", times=None)
     running = [Run(batch(sandbox, wait_for_completion=False), run_id=f"r{number}")() for number in range(3)]
 
-    def make_room(trigger: Any) -> None:
+    def free_a_slot(trigger: Any) -> None:
         sandbox.complete(running[0] if isinstance(trigger, MachFiveCapacityTrigger) else trigger.list_ids[0])
 
-    run = Run(batch(sandbox, deferrable=True), between=make_room)
+    run = Run(batch(sandbox, deferrable=True), between=free_a_slot)
     assert run() == sandbox.purchases[-1].list_id
     assert [type(each) for each in run.triggers] == [MachFiveCapacityTrigger, MachFiveListTrigger]
     assert len(sandbox.purchases) == 4

@@ -71,7 +71,7 @@ def test_missing_leads_are_ready_to_be_submitted_again(
     with beside.open(newline="") as file:
         assert list(csv.DictReader(file)) == list(LEADS[1:])
 
-    Run(exporting(sandbox, tmp_path / "rest", leads_path=str(beside)), run_id="manual__2")()
+    Run(exporting(sandbox, tmp_path / "rest.jsonl", leads_path=str(beside)), run_id="manual__2")()
     assert sandbox.requests_to("generate-batch")[-1].json["leads"] == list(LEADS[1:])
 
 

@@ -318,7 +318,7 @@ def test_the_deferral_outlives_our_own_deadline(slow_sandbox: Sandbox, connect: 
 
 def test_on_kill(logs: Logs):
     sensor(UNKNOWN_ID).on_kill()
-    assert "The lists it watched go on all the same" in logs.text
+    assert "MachFive goes on with the lists" in logs.text
 
 
 def test_template_fields():

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 
 from machfive_provider import exceptions
+from machfive_provider.delivery.format import ExportFormat, MissingPolicy, format_for
 from machfive_provider.formatting import kind_of
+from machfive_provider.operators import checks
+from machfive_provider.operators.base import ListWaitingOperator
 from machfive_provider.operators.link import MachFiveCampaignLink
-from machfive_provider.operators.waiting import ListWaitingOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -26,21 +28,22 @@ __all__ = ["MachFiveExportListOperator"]
 class MachFiveExportListOperator(ListWaitingOperator):
     """Waits until a list has completed and writes its emails to a file or object.
 
-    The destination appears complete or not at all. Leads that are missing from it are written beside it, to a file
-    with ``.missing.csv`` at the end of its name that ``leads_path`` takes. Returns the destination, and pushes
-    ``machfive_export`` (path, bytes, leads, emails, missing, extra, short, missing_path).
+    Spends nothing. The destination appears complete or not at all. Leads that are missing from it are written beside
+    it, to a file with ``.missing.csv`` at the end of its name that ``leads_path`` takes. Returns the destination, and
+    pushes the XCom ``machfive_export`` (path, bytes, leads, emails, missing, extra, short, missing_path).
 
     :param list_id: the list's UUID
-    :param export_to: a path or URL that ObjectStoragePath reaches
-    :param export_format: ``csv``, ``json`` or ``jsonl``
-    :param overwrite: False accepts an existing destination only if it holds these very bytes
-    :param expected_leads: a number, a list of leads or emails, or a leads file, to count against; None takes the
-        list's own ``leads_count``
-    :param on_missing_leads: when leads are missing from the result: ``fail``, ``warn`` or ``ignore``
-    :param deferrable: wait in the triggerer and hold no worker
-    :param poll_interval: seconds between looks; MachFive asks for 10-30
-    :param timeout: seconds after which this attempt stops waiting
-    :param machfive_conn_id: the Airflow connection
+    :param export_to: path or URL that ObjectStoragePath reaches
+    :param export_format: ``csv``, ``json`` or ``jsonl``. Default: by the ending of ``export_to``
+    :param overwrite: False accepts an existing destination only if it holds these very bytes. Default: True
+    :param expected_leads: a number, a list of leads or emails, or a leads file, to compare the result with. Default:
+        the list's own ``leads_count``
+    :param on_missing_leads: if leads are missing from the result: ``fail`` (default), ``warn`` or ``ignore``
+    :param deferrable: wait in the triggerer and hold no worker. Default: Airflow's ``[operators] default_deferrable``
+    :param poll_interval: seconds between two polls of the list, 1 at least. Default: 20; MachFive asks for 10-30
+    :param timeout: seconds after which this attempt stops waiting for the list. Default: 86400, a day
+    :param machfive_conn_id: the Airflow connection. Default: ``machfive_default``
+    :raises ConfigurationError: when the DAG is parsed, for parameters that are known to be wrong by then
     :raises ListFailedError: if the list ended failed
     :raises IncompleteExportError: if leads are missing, under ``fail``
     """
@@ -60,10 +63,10 @@ class MachFiveExportListOperator(ListWaitingOperator):
         *,
         list_id: str,
         export_to: str,
-        export_format: str = "csv",
+        export_format: ExportFormat | None = None,
         overwrite: bool = True,
         expected_leads: Any = None,
-        on_missing_leads: str = "fail",
+        on_missing_leads: MissingPolicy = "fail",
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 20,
         timeout: float | timedelta = 86400,
@@ -81,43 +84,46 @@ class MachFiveExportListOperator(ListWaitingOperator):
         self.poll_interval = poll_interval
         self.timeout = timeout
         self.machfive_conn_id = machfive_conn_id
+        self._check(rendered=False)
 
     def execute(self, context: Context) -> Any:
         """Wait for the list, then export it."""
         from machfive_provider.api.protocol import check_uuid
-        from machfive_provider.delivery import export
-        from machfive_provider.leads.prepare import check_policy
 
-        check_policy("on_missing_leads", self.on_missing_leads, export.MISSING_POLICIES)
-        check_policy("export_format", self.export_format, export.FORMATS)
+        self._check(rendered=True)
         list_id = check_uuid("list_id", self.list_id)
-        self._interval()
-        self._deadline(0.0)
         self._expected(None)
         self._destination().check(must_be_new=False)
-        return self.wait_for(context, list_id, seen=self._first_look(context, list_id))
+        return self.wait_for(context, list_id, seen=self._first_poll(context, list_id))
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Export and count a list that has completed."""
-        from machfive_provider.delivery import export
+        from machfive_provider.delivery.export import write_export
         from machfive_provider.delivery.report import report_export
 
         if lead_list.is_failed:
             raise exceptions.ListFailedError(f"list {lead_list.id} ended failed on MachFive's side")
-        destination = self._destination()
+        destination, form = self._destination(), format_for(self.export_to, self.export_format)
         with self.hook() as hook:
-            figures = export.write_export(hook, lead_list, destination, self.export_format)
+            figures = write_export(hook, lead_list, destination, form)
         expected = self._expected(lead_list)
         report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
         return destination.url
 
-    def _first_look(self, context: Context, list_id: str) -> LeadList | None:
-        """Look once, so that the link to the campaign is there while the task waits."""
+    def _check(self, *, rendered: bool) -> None:
+        """Check the parameters; ``rendered=False`` leaves templates and XComArgs out."""
+        checks.check_choice("on_missing_leads", self.on_missing_leads, MissingPolicy)
+        checks.seconds("poll_interval", self.poll_interval)
+        checks.seconds("timeout", self.timeout)
+        checks.check_export(self.export_to, self.export_format, rendered=rendered)
+
+    def _first_poll(self, context: Context, list_id: str) -> LeadList | None:
+        """Poll once before waiting, so that the link to the campaign is there while the task waits."""
         with self.hook() as hook:
             try:
                 seen = hook.get_list(list_id)
             except exceptions.MachFiveTransientError as error:
-                self.log.info("The first look at list %s failed, which is tried again. %s", list_id, error)
+                self.log.info("The first poll of list %s failed and is repeated. %s", list_id, error)
                 return None
             if seen.campaign_id:
                 MachFiveCampaignLink.store(context, hook.settings.client.base_url, seen.campaign_id)
@@ -129,7 +135,7 @@ class MachFiveExportListOperator(ListWaitingOperator):
         return Destination(self.export_to, overwrite=self.overwrite)
 
     def _expected(self, lead_list: LeadList | None) -> Expected:
-        """Return what the export should hold: leads, or their number, or nothing if nobody knows."""
+        """Return what the export should hold: leads, or their number, or None if it is not known."""
         from machfive_provider.delivery.count import Expected
         from machfive_provider.leads.files import SUFFIXES
         from machfive_provider.leads.prepare import prepare, read_leads

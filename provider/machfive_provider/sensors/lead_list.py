@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
 
 from machfive_provider import exceptions
 from machfive_provider.formatting import counted
-from machfive_provider.operators.waiting import DEFERRAL_MARGIN, needs_a_worker
+from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, needs_a_worker
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -27,26 +27,31 @@ if TYPE_CHECKING:
 
 __all__ = ["MachFiveListSensor"]
 
+_LONGEST = 10 * 365 * 86400.0  # seconds; datetime cannot add every number that a float can hold
+
 
 class MachFiveListSensor(BaseSensorOperator):
     """Waits until one list, or each of several, has completed.
 
-    Deferrable, a success ends in the triggerer: it costs one worker start in all. With ``outlets``, a
+    Spends nothing. Deferrable, a success ends in the triggerer: it costs one worker start in all. With ``outlets``, a
     ``post_execute`` or an ``on_success_callback`` it resumes on a worker, because only a worker's success emits asset
     events and calls them.
 
     :param list_id: the list's UUID, or several
-    :param deferrable: wait in the triggerer and hold no worker; ``mode`` is then of no importance
-    :param poke_interval: seconds between looks; MachFive asks for 10-30
-    :param machfive_conn_id: the Airflow connection
+    :param deferrable: wait in the triggerer and hold no worker; ``mode`` has no effect then. Default: Airflow's
+        ``[operators] default_deferrable``
+    :param poke_interval: seconds between two polls of a list, 1 at least. Default: 20; MachFive asks for 10-30
+    :param timeout: seconds after which the sensor fails for good; 0 polls once. Default: Airflow's
+        ``[sensors] default_timeout``, 7 days
+    :param mode: ``poke`` (default) holds a worker, ``reschedule`` starts one for each poll; for ``deferrable=False``
+    :param soft_fail: skip the task instead of failing it, where Airflow's sensors do. Default: False
+    :param never_fail: skip the task instead of failing it, whatever the error. Default: False
+    :param machfive_conn_id: the Airflow connection. Default: ``machfive_default``
     :param start_from_trigger: start in the triggerer too (it implies ``deferrable``): a success costs no worker at
-        all. Needs Airflow 3.3; ``list_id`` and ``machfive_conn_id`` may be plain values and templates of the run's
-        facts (``params``, ``run_id``, ``dag_run``, dates) and of ``xcom_pull(…, map_indexes=-1)``. A mapped task goes
-        by way of a worker with a warning
-
-    ``timeout``, ``mode``, ``soft_fail`` and ``never_fail`` are those of every Airflow sensor.
-
-    :raises ConfigurationError: while the DAG is parsed, if ``start_from_trigger`` would not be safe
+        all. Needs Airflow 3.3. The triggerer renders the templates of ``list_id`` and ``machfive_conn_id``; an
+        ``xcom_pull`` there needs ``map_indexes=-1``. A mapped task starts on a worker all the same, with a warning.
+        Default: False
+    :raises ConfigurationError: when the DAG is parsed, if a time is out of range or ``start_from_trigger`` would hang
     :raises ListFailedError: if a list ended failed
     :raises SensorTimeoutError: after ``timeout`` seconds; final, as for every sensor
     """
@@ -60,14 +65,29 @@ class MachFiveListSensor(BaseSensorOperator):
         list_id: str | Sequence[str],
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poke_interval: float | timedelta = 20,
+        timeout: float | timedelta | None = None,
+        mode: Literal["poke", "reschedule"] = "poke",
+        soft_fail: bool = False,
+        never_fail: bool = False,
         machfive_conn_id: str = "machfive_default",
         start_from_trigger: bool | None = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, **kwargs)
+        if timeout is None:
+            timeout = conf.getfloat("sensors", "default_timeout")
+        _check_seconds("poke_interval", poke_interval)
+        _check_seconds("timeout", timeout)
+        super().__init__(
+            poke_interval=poke_interval,
+            timeout=timeout,
+            mode=mode,
+            soft_fail=soft_fail,
+            never_fail=never_fail,
+            **kwargs,
+        )
         self.list_id = list_id
         self.machfive_conn_id = machfive_conn_id
-        # On a worker the mapped task is a sensor of its own, with its values in place.
+        # True on the worker that runs a mapped task: Airflow has made this sensor of it, with all values.
         from_mapped = getattr(self, "_BaseOperator__from_mapped", False)
         asked = bool(start_from_trigger) or (start_from_trigger is None and from_mapped)
         self.deferrable = deferrable or asked
@@ -81,10 +101,10 @@ class MachFiveListSensor(BaseSensorOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
-        """Begin a mapped task; Airflow cannot start one in the triggerer, so ``start_from_trigger`` is kept from it."""
+        """Begin a mapped task without ``start_from_trigger``: Airflow cannot start one in the triggerer."""
         partial = super().partial(**kwargs)
         if partial.kwargs.get("start_from_trigger"):
-            # None still tells the sensor that it was asked for.
+            # None tells the sensor on the worker that it was asked for.
             partial.kwargs["start_from_trigger"] = None
         return partial
 
@@ -94,39 +114,39 @@ class MachFiveListSensor(BaseSensorOperator):
             return self._wait_here(context)
         if self._mapped_start:
             self.log.warning(
-                "start_from_trigger is left aside: Airflow cannot start a mapped task in the triggerer. It costs one "
+                "start_from_trigger has no effect: Airflow cannot start a mapped task in the triggerer. It costs one "
                 "worker start, as with deferrable=True."
             )
         started_at = time.time()
         deadline = started_at + self._patience()
         try:
-            if self._look_at_all(started_at, deadline):
+            if self._poll_all(started_at, deadline):
                 return None
         except exceptions.MachFiveError as error:
             self._fail(error)
         return self._defer(started_at, deadline)
 
     def poke(self, context: Context) -> bool:
-        """Look once at each list that has not completed yet."""
+        """Poll each list once that has not completed yet."""
         started_at = self._first_poke(context) or time.time()
-        return self._look_at_all(started_at, started_at + self.timeout)
+        return self._poll_all(started_at, started_at + self.timeout)
 
     def _first_poke(self, context: Context) -> float | None:
         """Return when this attempt began, epoch seconds; rescheduled, Airflow remembers it and not this object."""
         if self.reschedule:
             first = context["ti"].get_first_reschedule_date(context)
-            # Each look is a process of its own and knows no earlier status: only the first has news to tell.
+            # Each poke is a process of its own that knows no earlier status: only the first logs the status.
             self._quiet = first is not None
             return first.timestamp() if first else None
         self._started_at = self._started_at or time.time()
         return self._started_at
 
     def resume(self, context: Context, event: Any = None) -> None:  # noqa: ARG002 - Airflow's signature
-        """Come back from the triggerer: raise what it found wrong."""
+        """Continue after the triggerer: raise the error it found."""
         from machfive_provider.api.models import LeadList
         from machfive_provider.triggers import events
 
-        # dag.test() resumes here even where the triggerer would have ended the task: with its state.
+        # dag.test() resumes the task where a triggerer would have ended it, with the state as the event.
         if event == "success":
             return
         try:
@@ -137,8 +157,8 @@ class MachFiveListSensor(BaseSensorOperator):
         self.log.info("All lists have completed.")
 
     def on_kill(self) -> None:
-        """Say what becomes of the lists: the API has no cancel."""
-        self.log.warning("The sensor was ended. The lists it watched go on all the same.")
+        """Log what happens to the lists: the API has no cancel."""
+        self.log.warning("The sensor was ended. MachFive goes on with the lists that it waited for.")
 
     def _wait_here(self, context: Context) -> Any:
         try:
@@ -159,19 +179,19 @@ class MachFiveListSensor(BaseSensorOperator):
 
         return [each for each in check_uuids("list_id", self.list_id) if each not in self._completed]
 
-    def _look_at_all(self, started_at: float, deadline: float) -> bool:
+    def _poll_all(self, started_at: float, deadline: float) -> bool:
         from machfive_provider.hooks.machfive import MachFiveHook
         from machfive_provider.waiting.decision import Done, GiveUp, Progress, Wait, Watch, decide_poll, poll_list
 
         with MachFiveHook(self.machfive_conn_id) as hook:
             for list_id in self._waiting():
                 watch = Watch(list_id, self._interval(), started_at, deadline)
-                look: LeadList | exceptions.MachFiveError
+                poll: LeadList | exceptions.MachFiveError
                 try:
-                    look = poll_list(hook, list_id)
+                    poll = poll_list(hook, list_id)
                 except exceptions.MachFiveError as error:
-                    look = error
-                match decide_poll(watch, self._progress.get(list_id, Progress()), look, time.time()):
+                    poll = error
+                match decide_poll(watch, self._progress.get(list_id, Progress()), poll, time.time()):
                     case Done(lead_list):
                         _check(lead_list)
                         self._completed.add(list_id)
@@ -205,20 +225,18 @@ class MachFiveListSensor(BaseSensorOperator):
     def _start_in_the_triggerer(self) -> None:
         from airflow.triggers.base import StartTriggerArgs
 
-        from machfive_provider.sensors.triggerer_start import refusal
-
-        if reason := refusal(self):
+        if reason := _would_hang(list_id=self.list_id, machfive_conn_id=self.machfive_conn_id):
             raise exceptions.ConfigurationError(
                 f"task {self.task_id!r} cannot take start_from_trigger=True: {reason}. Or leave it out: with "
                 "deferrable=True the task costs one worker start."
             )
         wait_seconds = self._patience()
         deferral = timedelta(seconds=wait_seconds + DEFERRAL_MARGIN)
-        # On the instance alone: what is on the class, a mapped task would get.
+        # Set on the instance only: Airflow gives a mapped task the class's arguments, unrendered.
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls="machfive_provider.triggers.list_start.MachFiveListStartTrigger",
             trigger_kwargs={
-                "list_id": self.list_id if isinstance(self.list_id, str) else list(self.list_id),
+                "list_id": list(self.list_id) if isinstance(self.list_id, tuple) else self.list_id,
                 "machfive_conn_id": self.machfive_conn_id,
                 "poll_interval": self._interval(),
                 "wait_seconds": wait_seconds,
@@ -261,3 +279,38 @@ def _final(error: exceptions.MachFiveError) -> exceptions.MachFiveError:
     if isinstance(error, exceptions.WaitTimeoutError):
         return exceptions.SensorTimeoutError(error.message, occurred_at=error.occurred_at)
     return error
+
+
+def _check_seconds(parameter: str, value: float | timedelta) -> None:
+    """Check a time of a sensor, for which 0 is allowed: Airflow refuses a negative one, but no NaN and no infinity."""
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= _LONGEST:
+        raise exceptions.ConfigurationError(
+            f"{parameter} must be a number of seconds from 0 to ten years, not {value!r}."
+        )
+
+
+def _would_hang(**parameters: Any) -> str | None:
+    """Return why these values would never come back from the triggerer, with what to do; None if that is not known.
+
+    Found by running Airflow 3.3.2: an XComArg arrives there unresolved, and an ``xcom_pull`` without ``map_indexes``
+    waits for ever. Before 3.3 the triggerer renders no template.
+    """
+    from airflow import __version__
+    from packaging.version import Version
+
+    if Version(__version__).release[:2] < (3, 3):
+        return f"it takes Airflow 3.3 or later, and this is {__version__}: older ones render no template there"
+    for parameter, value in parameters.items():
+        for each in value if isinstance(value, (list, tuple)) else (value,):
+            if hasattr(each, "iter_references"):
+                problem = "an XComArg"
+            elif isinstance(each, str) and "xcom_pull" in each and "map_indexes" not in each:
+                problem = "an xcom_pull without map_indexes"
+            else:
+                continue
+            return (
+                f"{parameter} is {problem}, which never returns in the triggerer. Write {parameter}="
+                "\"{{ ti.xcom_pull(task_ids='…', map_indexes=-1) }}\" and put this task after that one with >>"
+            )
+    return None

@@ -1,6 +1,6 @@
-"""What all tasks that wait for a list share: where they wait, how long, and how they come back.
+"""The base class of this provider's operators: it waits for a list, on the worker or in the triggerer.
 
-Operators import what does the work where they do it: a DAG file that is only parsed pays for none of it.
+Operators import what does the work inside their methods, so that a DAG file that is only parsed does not load it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from machfive_provider import exceptions
+from machfive_provider.operators.checks import seconds
+from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, needs_a_worker
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -20,30 +22,7 @@ if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
     from machfive_provider.waiting.decision import Watch
 
-__all__ = ["DEFERRAL_MARGIN", "ListWaitingOperator", "needs_a_worker", "seconds"]
-
-# Our own deadline is to win over the deferral's, because its message says what becomes of the list.
-DEFERRAL_MARGIN = 300.0
-
-
-def seconds(parameter: str, value: Any) -> float:
-    """Return a duration as seconds; raises ``ConfigurationError`` for anything but a positive number or timedelta."""
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise exceptions.ConfigurationError(f"{parameter} must be a positive number of seconds, not {value!r}.")
-    return float(value)
-
-
-def needs_a_worker(task: BaseOperator) -> bool:
-    """Whether a task's success has effects that only a worker gives it: asset events, and what follows execution.
-
-    ``on_success_callback`` is among them: Airflow asks the DAG processor to run it, and that runs callbacks of failures
-    alone.
-    """
-    own_post_execute = type(task).post_execute is not BaseOperator.post_execute
-    hook = getattr(task, "_post_execute_hook", None)
-    return bool(task.outlets or own_post_execute or hook or task.on_success_callback)
+__all__ = ["ListWaitingOperator"]
 
 
 class ListWaitingOperator(BaseOperator):
@@ -53,8 +32,8 @@ class ListWaitingOperator(BaseOperator):
 
     :param machfive_conn_id: the Airflow connection
     :param deferrable: wait in the triggerer and hold no worker
-    :param poll_interval: seconds between looks; MachFive asks for 10-30
-    :param timeout: seconds after which this attempt stops waiting; MachFive keeps working, a retry re-attaches
+    :param poll_interval: seconds between two polls of a list
+    :param timeout: seconds after which this attempt stops waiting
     """
 
     machfive_conn_id: str
@@ -70,7 +49,7 @@ class ListWaitingOperator(BaseOperator):
         raise NotImplementedError
 
     def has_work_left(self) -> bool:
-        """Whether something is left to do on a worker once the list has completed; if not, the task ends without."""
+        """Whether a worker has something to do once the list has completed; if not, the task ends in the triggerer."""
         return True
 
     def hook(self) -> MachFiveHook:
@@ -85,30 +64,30 @@ class ListWaitingOperator(BaseOperator):
         """Wait for a list and finish the task with it.
 
         :param submitted_at: epoch seconds of our own submission, None for somebody else's list
-        :param seen: the list as just seen, which saves a look
+        :param seen: the list as just read, which saves the first poll
         """
         from machfive_provider.waiting.decision import Watch
 
         started_at = time.time()
-        watch = Watch(list_id, self._interval(), started_at, self._deadline(started_at), submitted_at)
+        watch = Watch(list_id, self.interval(), started_at, self._deadline(started_at), submitted_at)
         return self._finish(context, watch, self._wait(watch, seen))
 
     def resume(self, context: Context, event: Any = None) -> Any:
-        """Come back from the triggerer: raise what it found wrong, or finish with the list that ended."""
+        """Continue after the triggerer: raise the error it found, or finish with the list that ended."""
         from machfive_provider.api.models import LeadList
         from machfive_provider.triggers import events
         from machfive_provider.waiting.decision import Watch
 
-        # dag.test() resumes here even where the triggerer would have ended the task: with its state.
+        # dag.test() resumes the task where a triggerer would have ended it, with the state as the event.
         if event == "success" and self._ends_in_the_triggerer():
             return None
         found = events.read(event, "ended")
         ended = LeadList.from_json(found["lists"][0])
-        watch = Watch(ended.id, self._interval(), float(found["started_at"]), float(found["deadline"]))
+        watch = Watch(ended.id, self.interval(), float(found["started_at"]), float(found["deadline"]))
         return self._finish(context, watch, ended)
 
     def on_kill(self) -> None:
-        """Say what becomes of the list: the API has no cancel."""
+        """Log what happens to the list: the API has no cancel."""
         self.log.warning(
             "The task was ended. MachFive has no cancel: a submitted list keeps running and its credits are spent. "
             "Clearing the task picks it up again without paying again."
@@ -125,7 +104,10 @@ class ListWaitingOperator(BaseOperator):
             ended = self._wait(watch, pause=watch.interval)
 
     def _wait(self, watch: Watch, seen: LeadList | None = None, pause: float = 0.0) -> LeadList:
-        """Return the list when it has ended, or leave for the triggerer; ``pause`` seconds before the first look."""
+        """Return the list when it has ended, or defer.
+
+        :param pause: seconds to wait before the first poll
+        """
         from machfive_provider.waiting.decision import poll_list, wait_for_list
 
         with self.hook() as hook:
@@ -137,15 +119,15 @@ class ListWaitingOperator(BaseOperator):
         return ended or self._defer(watch)
 
     def _ended_already(self, watch: Watch, hook: MachFiveHook, seen: LeadList | None) -> LeadList | None:
-        """Take one look before deferring: there may be nothing to wait for, or no hope."""
+        """Poll once before deferring: the list may have ended, or the poll may fail for good."""
         from machfive_provider.waiting.decision import Done, GiveUp, Progress, Wait, decide_poll, poll_list
 
-        look: LeadList | exceptions.MachFiveError
+        poll: LeadList | exceptions.MachFiveError
         try:
-            look = seen or poll_list(hook, watch.list_id)
+            poll = seen or poll_list(hook, watch.list_id)
         except exceptions.MachFiveError as error:
-            look = error
-        match decide_poll(watch, Progress(), look, time.time()):
+            poll = error
+        match decide_poll(watch, Progress(), poll, time.time()):
             case Done(lead_list):
                 return lead_list
             case GiveUp(reason):
@@ -176,7 +158,8 @@ class ListWaitingOperator(BaseOperator):
     def _ends_in_the_triggerer(self) -> bool:
         return not (self.has_work_left() or needs_a_worker(self))
 
-    def _interval(self) -> float:
+    def interval(self) -> float:
+        """Return the seconds between two polls."""
         from machfive_provider.waiting.decision import SHORTEST_INTERVAL
 
         return max(SHORTEST_INTERVAL, seconds("poll_interval", self.poll_interval))

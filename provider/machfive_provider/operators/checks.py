@@ -1,0 +1,110 @@
+"""Checks of parameters. Operators run them twice: in ``__init__``, when the DAG is parsed, and in ``execute``.
+
+In ``__init__`` templates are not rendered and XComArgs not resolved: ``rendered=False`` leaves those to ``execute``.
+Each check raises ``ConfigurationError`` that names the parameter and the fix.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+from typing import Any, Literal, get_args
+
+from machfive_provider.delivery.format import ExportFormat, format_for
+from machfive_provider.exceptions import ConfigurationError
+from machfive_provider.formatting import kind_of
+
+__all__ = [
+    "DuplicatePolicy",
+    "ExistingPolicy",
+    "InvalidPolicy",
+    "check_choice",
+    "check_export",
+    "check_one_of",
+    "check_purchase",
+    "check_whole_number",
+    "seconds",
+]
+
+InvalidPolicy = Literal["fail", "skip"]
+DuplicatePolicy = Literal["fail", "first"]
+ExistingPolicy = Literal["adopt", "resubmit", "fail"]
+
+_LONGEST = 10 * 365 * 86400.0  # seconds: a longer time is a typing error, and datetime cannot add all of them
+
+
+def _is_known(value: Any) -> bool:
+    """Whether a value is now what it will be in ``execute``."""
+    if isinstance(value, str):
+        return "{{" not in value and "{%" not in value
+    return not hasattr(value, "iter_references")  # XComArgs and the arguments of a mapped task group have it
+
+
+def check_choice(parameter: str, value: Any, choices: Any) -> None:
+    """Check a policy.
+
+    :param choices: the ``Literal`` of the words allowed
+    """
+    allowed = get_args(choices)
+    if value not in allowed:
+        given = repr(value) if isinstance(value, str) else kind_of(value)
+        raise ConfigurationError(f"{parameter} is {given}; use one of {', '.join(map(repr, allowed))}.")
+
+
+def check_one_of(first: str, one: Any, second: str, other: Any, *, rendered: bool) -> None:
+    """Check that exactly one of two parameters is given; None and an empty text are not given."""
+    if not rendered and not (_is_known(one) and _is_known(other)):
+        return
+    absent = [value is None or value == "" for value in (one, other)]
+    if absent[0] == absent[1]:
+        which = "neither" if absent[0] else "both"
+        raise ConfigurationError(f"{first} and {second}: {which} given; give exactly one of them.")
+
+
+def check_whole_number(parameter: str, value: Any, least: int) -> None:
+    """Check a number that counts something."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigurationError(f"{parameter} must be a whole number of at least {least}, not {value!r}.")
+
+
+def check_purchase(task: Any, *, rendered: bool) -> None:
+    """Check what the operators that spend credits have in common."""
+    check_one_of("campaign_id", task.campaign_id, "campaign_name", task.campaign_name, rendered=rendered)
+    _check_email_count(task.email_count, rendered=rendered)
+    check_choice("on_existing_list", task.on_existing_list, ExistingPolicy)
+    check_whole_number("max_resubmissions", task.max_resubmissions, least=0)
+    for parameter in ("poll_interval", "timeout", "capacity_timeout"):
+        seconds(parameter, getattr(task, parameter))
+
+
+def _check_email_count(value: Any, *, rendered: bool) -> None:
+    """Check that it is a whole number. Digits are one too: a template renders to text.
+
+    The range is MachFive's to check: its two API generations differ in it (``docs/api.md``).
+    """
+    if value is None or (not rendered and not _is_known(value)):
+        return
+    digits = isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}", value)
+    if not digits and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ConfigurationError(f"email_count must be a whole number such as 3, not {kind_of(value)} ({value!r}).")
+
+
+def check_export(export_to: Any, export_format: Any, *, rendered: bool) -> None:
+    """Check that the destination is a path, the format is known, and the ending does not contradict it."""
+    if rendered or (_is_known(export_to) and _is_known(export_format)):
+        if not isinstance(export_to, (str, os.PathLike)) or not str(export_to).strip():
+            raise ConfigurationError(f"export_to must be a path or URL, not {kind_of(export_to)} ({export_to!r}).")
+        format_for(export_to, export_format)
+    elif _is_known(export_format) and export_format is not None:
+        check_choice("export_format", export_format, ExportFormat)
+
+
+def seconds(parameter: str, value: Any) -> float:
+    """Return a duration in seconds: a positive number or ``timedelta`` of at most ten years."""
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number <= _LONGEST:
+        raise ConfigurationError(
+            f"{parameter} must be a positive number of seconds, at most ten years of them, not {value!r}."
+        )
+    return float(number)

@@ -1,0 +1,186 @@
+"""The operator that buys the emails of a single lead."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import conf
+
+from machfive_provider import exceptions
+from machfive_provider.formatting import counted
+from machfive_provider.operators import checks, purchase
+from machfive_provider.operators.base import ListWaitingOperator
+from machfive_provider.operators.checks import ExistingPolicy
+from machfive_provider.operators.link import MachFiveCampaignLink
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from machfive_provider.api.models import GenerationOptions, LeadList
+    from machfive_provider.hooks.machfive import MachFiveHook
+    from machfive_provider.purchase.tag import Intent
+
+__all__ = ["MachFiveGenerateOperator"]
+
+
+class MachFiveGenerateOperator(ListWaitingOperator):
+    """Writes the emails of a single lead and returns them.
+
+    On a worker it uses the synchronous ``generate`` call, which takes 3-10 minutes; deferrable, it submits a batch
+    of one and waits in the triggerer. Spends one credit, two with ``enrichment_enabled``. Returns ``lead_id``,
+    ``list_id``, ``sequence`` and ``credits_remaining``; a sequence that was fetched from its list has neither the first
+    nor the last.
+
+    :param lead: a mapping, an XComArg or a JSON object as text
+    :param campaign_id: the campaign's UUID; either this or ``campaign_name``
+    :param campaign_name: the campaign's exact name, whatever the case
+    :param list_name: shown in the MachFive app, before a tag of ours. Default: DAG and task
+    :param email_count: how many emails, 1-5; newer accounts: 1-4, required. Default: the campaign's
+    :param email_signature: text at the end of each email. Default: none
+    :param signature_id: UUID of a saved signature instead; newer accounts. Default: none
+    :param additional_details: context for the writer; newer accounts. For the older ones
+        ``options={"campaign_angle": …}``. Default: none
+    :param approved_ctas: calls to action that the writer may use. Default: the campaign's
+    :param enrichment_enabled: research the lead further, for two credits instead of one. Default: MachFive's
+    :param options: further options of the API, sent as given. Default: none
+    :param on_existing_list: if this very lead is bought already: ``adopt`` (default) uses its list, ``resubmit`` buys
+        again once for each clear of the task, ``fail`` fails the task
+    :param max_resubmissions: how often the task's retries buy the lead again because its list failed. Default: 1
+    :param deferrable: wait in the triggerer and hold no worker. Default: Airflow's ``[operators] default_deferrable``
+    :param poll_interval: seconds between two polls of the list, 1 at least. Default: 20; MachFive asks for 10-30
+    :param timeout: seconds after which this attempt stops waiting for the list; a retry waits for the same list, since
+        MachFive goes on writing it. Default: 86400, a day
+    :param capacity_timeout: seconds to wait for a free slot while the workspace runs as many batches as it may.
+        Default: 86400, a day
+    :param machfive_conn_id: the Airflow connection. Default: ``machfive_default``
+    :raises ConfigurationError: when the DAG is parsed, for parameters that are known to be wrong by then
+    :raises MachFiveError: see ``machfive_provider.exceptions`` for what each class does to the task
+    """
+
+    template_fields: Sequence[str] = (
+        "lead",
+        "campaign_id",
+        "campaign_name",
+        *(name for name in purchase.OPTION_FIELDS if name != "notification_email"),
+        "options",
+        "machfive_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"lead": "json", "options": "json", "approved_ctas": "json"}
+    operator_extra_links = (MachFiveCampaignLink(),)
+    ui_color = "#fdf1e3"
+
+    def __init__(
+        self,
+        *,
+        lead: Mapping[str, Any] | str | Any,
+        campaign_id: str | None = None,
+        campaign_name: str | None = None,
+        list_name: str | None = None,
+        email_count: int | str | None = None,
+        email_signature: str | None = None,
+        signature_id: str | None = None,
+        additional_details: str | None = None,
+        approved_ctas: Sequence[str] | str | None = None,
+        enrichment_enabled: bool | None = None,
+        options: Mapping[str, Any] | None = None,
+        on_existing_list: ExistingPolicy = "adopt",
+        max_resubmissions: int = 1,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 20,
+        timeout: float | timedelta = 86400,
+        capacity_timeout: float | timedelta = 86400,
+        machfive_conn_id: str = "machfive_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.lead = lead
+        self.campaign_id = campaign_id
+        self.campaign_name = campaign_name
+        self.list_name = list_name
+        self.email_count = email_count
+        self.email_signature = email_signature
+        self.signature_id = signature_id
+        self.additional_details = additional_details
+        self.approved_ctas = approved_ctas
+        self.enrichment_enabled = enrichment_enabled
+        self.options = options
+        self.on_existing_list = on_existing_list
+        self.max_resubmissions = max_resubmissions
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.capacity_timeout = capacity_timeout
+        self.machfive_conn_id = machfive_conn_id
+        checks.check_purchase(self, rendered=False)
+
+    def execute(self, context: Context) -> Any:
+        """Buy the sequence, unless an earlier attempt has, and return it."""
+        return self._submit(context, purchase.Attempt(asked_at=time.time()))
+
+    def resume_submission(self, context: Context, event: Any = None) -> Any:
+        """Continue after the triggerer waited for a free slot or for the list of an unanswered purchase."""
+        return self._submit(context, purchase.Attempt.of_event(event, context))
+
+    def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:  # noqa: ARG002 - the base's signature
+        """Fetch the sequence of a list that has ended."""
+        from machfive_provider.delivery.export import iter_leads
+        from machfive_provider.leads.prepare import single_lead
+        from machfive_provider.purchase.options import build_options
+
+        if lead_list.is_failed:
+            raise exceptions.BatchFailedError(
+                f"list {lead_list.id} of this lead ended failed on MachFive's side; a retry buys it again, up to "
+                f"{counted(self.max_resubmissions, 'time')} (max_resubmissions)."
+            )
+        wanted = single_lead(self.lead).leads[0].key
+        options = build_options(purchase.named_options(self), self.options)
+        with self.hook() as hook:
+            for lead in iter_leads(hook.stream_export(lead_list.id, "json")):
+                if lead["email"].casefold() == wanted:
+                    written = len(lead["sequence"])
+                    self.log.info("List %s has %s for the lead.", lead_list.id, counted(written, "email"))
+                    self._warn_if_short(lead_list.id, written, options)
+                    return {"list_id": lead_list.id, "sequence": lead["sequence"]}
+        raise exceptions.IncompleteExportError(f"list {lead_list.id} has completed without the emails of its lead")
+
+    def _submit(self, context: Context, attempt: purchase.Attempt) -> Any:
+        from machfive_provider.leads.prepare import single_lead
+        from machfive_provider.purchase.decision import BATCH_SHOWS_WITHIN, GENERATE_SHOWS_WITHIN
+        from machfive_provider.purchase.options import build_options
+
+        checks.check_purchase(self, rendered=True)
+        prepared, options = single_lead(self.lead), build_options(purchase.named_options(self), self.options)
+        purchase.warn_of_unknown_fields(self.log, "lead", prepared)
+        buyer = purchase.Buyer(
+            task=self,
+            context=context,
+            on_existing_list=self.on_existing_list,
+            max_resubmissions=self.max_resubmissions,
+            capacity_timeout=checks.seconds("capacity_timeout", self.capacity_timeout),
+            shows_within=BATCH_SHOWS_WITHIN if self.deferrable else GENERATE_SHOWS_WITHIN,
+        )
+        _, bought = buyer.buy((self.campaign_id, self.campaign_name), prepared, options, self._send, attempt)
+        if bought.answer is None:
+            return self.wait_for(context, bought.list_id, submitted_at=bought.submitted_at, seen=bought.seen)
+        written, left = len(bought.answer.sequence), bought.answer.credits_remaining
+        self.log.info(
+            "%s written. Credits left in the workspace: %s.",
+            counted(written, "email"),
+            "unknown" if left is None else left,
+        )
+        self._warn_if_short(bought.list_id, written, options)
+        return bought.answer.to_json()
+
+    def _send(self, hook: MachFiveHook, intent: Intent, options: GenerationOptions) -> Any:
+        if self.deferrable:
+            return hook.generate_batch(intent.campaign_id, intent.leads, options)
+        return hook.generate(intent.campaign_id, intent.leads[0], options)
+
+    def _warn_if_short(self, list_id: str, written: int, options: GenerationOptions) -> None:
+        from machfive_provider.delivery.count import short_sequence
+
+        if warning := short_sequence(list_id, written, options.get("email_count")):
+            self.log.warning("%s", warning)
