@@ -95,19 +95,13 @@ class MachFiveListTrigger(PlainTrigger):
 
     async def _wait_for(self, list_id: str, poller: SharedPoller) -> LeadList:
         watch = Watch(list_id, self.poll_interval, self.started_at, self.deadline, self.submitted_at)
-        progress, after, since = Progress(), max(0.0, self.first_look_at - time.time()), None
+        progress, after = Progress(), max(0.0, self.first_look_at - time.time())
         while True:
             known, quiet_until = next_news(watch, progress)
-            seen, since = await poller.look(
-                list_id,
-                after,
-                interval=watch.interval,
-                deadline=watch.deadline,
-                known=known,
-                quiet_until=quiet_until,
-                since=since,
+            polled = await poller.next_poll(
+                list_id, after, interval=watch.interval, deadline=watch.deadline, known=known, quiet_until=quiet_until
             )
-            match decide_poll(watch, progress, seen, time.time()):
+            match decide_poll(watch, progress, polled, time.time()):
                 case Done(lead_list):
                     waited = duration(time.time() - self.started_at)
                     self.log.info("List %s has %s after %s.", list_id, lead_list.processing_status, waited)

@@ -38,6 +38,7 @@ SHORTEST_INTERVAL = 1.0  # seconds; MachFive asks for 10-30, and a typing error 
 _NOT_VISIBLE_YET = 120.0  # seconds after submission in which a 404 is no news
 _FAILED_LOOKS = 10  # consecutive ones before giving up, and then only if ...
 _TROUBLE = 600.0  # ... the trouble has lasted so many seconds: a short outage must not fail a healthy list
+_LONGEST_BACKOFF = 60.0  # seconds between polls that fail, if the interval is not longer
 _FIRST_REPORT = 300.0  # seconds without news after which the log says that it still waits; then doubled
 _LAST_REPORT = 3600.0
 
@@ -160,7 +161,8 @@ def _failed_look(watch: Watch, progress: Progress, error: exceptions.MachFiveErr
                 request_id=error.request_id,
             )
         )
-    pause = min(max(watch.interval, error.retry_after or 0.0), max(0.0, watch.deadline - now))
+    longer = min(_LONGEST_BACKOFF, watch.interval * 2 ** min(failures - 1, 6))
+    pause = min(max(watch.interval, longer, error.retry_after or 0.0), max(0.0, watch.deadline - now))
     notice = None
     if failures in (1, 3) or failures % 10 == 0:
         notice = f"Look {failures} in a row at list {watch.list_id} failed; next in {duration(pause)}. {error}"

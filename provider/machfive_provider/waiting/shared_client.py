@@ -20,12 +20,13 @@ from machfive_provider.exceptions import MachFiveError, RateLimitedError, Unauth
 from machfive_provider.formatting import counted, duration
 from machfive_provider.hooks.connection import ConnectionSettings
 from machfive_provider.hooks.machfive import load_settings_async
-from machfive_provider.waiting.paging import AT_ONCE
 from machfive_provider.waiting.per_loop import PerLoop
 
-__all__ = ["NotWantedError", "SharedClient", "shared_client"]
+__all__ = ["AT_ONCE", "NotWantedError", "SharedClient", "shared_client"]
 
 T = TypeVar("T")
+
+AT_ONCE = 8  # requests under way at the same time
 
 _LONGEST_PAUSE = 300.0  # seconds; how long the API's wish may hold back a read, whatever it asks for
 _UNASKED_PAUSE = 10.0  # seconds after a 429 that does not say how long
