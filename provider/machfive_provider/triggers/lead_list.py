@@ -24,11 +24,11 @@ class MachFiveListTrigger(PlainTrigger):
 
     :param list_ids: the lists to wait for
     :param machfive_conn_id: the connection; only its id travels
-    :param poll_interval: seconds between looks at a list
+    :param poll_interval: seconds between polls of a list
     :param started_at: epoch seconds at which the wait began
     :param deadline: epoch seconds after which it is given up
     :param submitted_at: epoch seconds of this task's own submission, None for somebody else's lists
-    :param first_look_at: epoch seconds before which there is nothing new to see
+    :param first_look_at: epoch seconds before which no poll is needed, because the worker has just polled
     :param ends_task: end the task from here when all have completed, without a worker
     """
 

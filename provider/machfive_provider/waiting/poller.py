@@ -237,7 +237,9 @@ class SharedPoller:
                 self._tell(key, tally.last)
                 continue
             try:
-                lead_list = await self._client.send(protocol.get_list(key), wanted=partial(self._requests.__contains__, key))
+                lead_list = await self._client.send(
+                    protocol.get_list(key), wanted=partial(self._requests.__contains__, key)
+                )
             except NotWantedError:
                 continue
             except (UnauthorizedError, ConfigurationError):
