@@ -6,7 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from types import SimpleNamespace  # noqa: E402
 
 from machfive_provider.sandbox import Sandbox, SandboxSettings  # noqa: E402
 from machfive_provider.triggers import unanswered_purchase  # noqa: E402
+from tests import virtual  # noqa: E402
 from tests.clock import Clock  # noqa: E402
 from tests.tasks import Logs, set_connection  # noqa: E402
 
@@ -100,6 +101,29 @@ def timed_sandbox(running_timed_sandbox: tuple[Sandbox, Clock], clock: Clock) ->
     """Give the sandbox that lives by the test's clock, as new."""
     running_timed_sandbox[0].reset()
     return running_timed_sandbox[0]
+
+
+def pytest_asyncio_loop_factories(item: Any) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Let a test that asks for the sandbox in its own loop live on virtual time."""
+    is_virtual = "workspace" in item.fixturenames
+    return {"loop": virtual.VirtualLoop if is_virtual else asyncio.new_event_loop}
+
+
+@pytest.fixture
+async def workspace(monkeypatch: pytest.MonkeyPatch, connect: Callable[..., None]) -> AsyncIterator[Sandbox]:
+    """Serve a sandbox in the test's own loop, on virtual time; its lists end by hand. Check that nothing is left."""
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(time, "time", lambda: virtual.EPOCH + loop.time())
+    settings = SandboxSettings(processing_seconds=float("inf"), concurrency=10_000, credits=10_000)
+    sandbox = Sandbox(settings, clock=time.time)
+    network = virtual.Network(sandbox)
+    monkeypatch.setattr("httpx._client.AsyncHTTPTransport", network.open)
+    connect(host="http://127.0.0.1:1", password=sandbox.api_key)
+    before = asyncio.all_tasks()
+    yield sandbox
+    await asyncio.sleep(0)
+    assert {task for task in asyncio.all_tasks() if not task.done()} <= {*before, asyncio.current_task()}
+    assert network.clients == 0
 
 
 @pytest.fixture

@@ -12,41 +12,31 @@ import pytest
 from airflow.triggers.base import TaskSuccessEvent
 
 from machfive_provider import exceptions
-from machfive_provider.api.models import Lead, LeadList
-from machfive_provider.hooks.machfive import MachFiveHook
+from machfive_provider.api.models import LeadList
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.triggers import events
 from machfive_provider.triggers.lead_list import MachFiveListTrigger
 from tests.tasks import UNKNOWN_ID, Logs, assert_plain, events_of
-
-Connect = Callable[..., None]
-
-
-def bought(sandbox: Sandbox, count: int = 1) -> list[str]:
-    """Buy lists, as a worker would have."""
-    with MachFiveHook() as hook:
-        return [hook.generate_batch(sandbox.campaign_id, [Lead("a@example.com")]).list_id for _ in range(count)]
+from tests.virtual import buy
 
 
 def waiting_for(*list_ids: str, **arguments: Any) -> MachFiveListTrigger:
-    """Make a trigger that looks all the time."""
+    """Make a trigger that polls every 20 seconds."""
     now = time.time()
-    known = {"machfive_conn_id": "machfive_default", "poll_interval": 0.01, "started_at": now, "deadline": now + 60}
+    known = {"machfive_conn_id": "machfive_default", "poll_interval": 20.0, "started_at": now, "deadline": now + 86400}
     return MachFiveListTrigger(list_ids=list(list_ids), **{**known, **arguments})
 
 
-async def outcome(trigger: MachFiveListTrigger, *steps: Callable[[], Any]) -> Any:
-    """Run a trigger beside steps that may block; return its one event's payload, or its class if it ends the task."""
-    run = asyncio.create_task(events_of(trigger))
+async def outcome(trigger: MachFiveListTrigger, *steps: float | Callable[[], Any]) -> Any:
+    """Run a trigger beside steps, seconds or calls; return its one event's payload, or its class."""
+    run = asyncio.create_task(events_of(trigger, patience=1e9))
     for step in steps:
-        await asyncio.to_thread(step)
+        if isinstance(step, float):
+            await asyncio.sleep(step)
+        else:
+            step()
     (event,) = await run
     return TaskSuccessEvent if isinstance(event, TaskSuccessEvent) else event.payload
-
-
-def after(sandbox: Sandbox, looks: int) -> Callable[[], None]:
-    """Return a step that waits for so many looks."""
-    return lambda: sandbox.wait_for_requests("list", looks)
 
 
 def error_in(payload: Any) -> exceptions.MachFiveError:
@@ -56,53 +46,48 @@ def error_in(payload: Any) -> exceptions.MachFiveError:
     return caught.value
 
 
-async def test_completed(slow_sandbox: Sandbox, connect: Connect):
-    connect(slow_sandbox)
-    (list_id,) = bought(slow_sandbox)
+async def test_completed(workspace: Sandbox):
+    (list_id,) = await buy(workspace)
     trigger = waiting_for(list_id)
-    payload = await outcome(trigger, after(slow_sandbox, 3), lambda: slow_sandbox.complete(list_id))
+    payload = await outcome(trigger, 60.0, lambda: workspace.complete(list_id))
     found = events.read(json.loads(json.dumps(payload)), "ended")
     (ended,) = (LeadList.from_json(each) for each in found["lists"])
     assert (ended.id, ended.leads_count, ended.is_completed) == (list_id, 1, True)
     assert (found["started_at"], found["deadline"]) == (trigger.started_at, trigger.deadline)
-    assert {request.method for request in slow_sandbox.requests[1:]} == {"GET"}
+    assert {request.method for request in workspace.requests[1:]} == {"GET"}
 
 
-async def test_several_lists(slow_sandbox: Sandbox, connect: Connect):
-    connect(slow_sandbox)
-    lists = bought(slow_sandbox, 3)
-    payload = await outcome(waiting_for(*lists), *(lambda each=each: slow_sandbox.complete(each) for each in lists))
+async def test_several_lists(workspace: Sandbox):
+    lists = await buy(workspace, 3)
+    payload = await outcome(waiting_for(*lists), *(lambda each=each: workspace.complete(each) for each in lists))
     assert [each["id"] for each in payload["lists"]] == lists
 
 
 @pytest.mark.parametrize("how", ["complete", "fail"])
-async def test_ending_the_task_from_here(how: str, slow_sandbox: Sandbox, connect: Connect):
+async def test_ending_the_task_from_here(how: str, workspace: Sandbox):
     """A success can end in the triggerer; a failure cannot, for want of a final state there."""
-    connect(slow_sandbox)
-    first, second = bought(slow_sandbox, 2)
-    slow_sandbox.complete(first)
-    payload = await outcome(waiting_for(first, second, ends_task=True), lambda: getattr(slow_sandbox, how)(second))
+    first, second = await buy(workspace, 2)
+    workspace.complete(first)
+    payload = await outcome(waiting_for(first, second, ends_task=True), lambda: getattr(workspace, how)(second))
     if how == "complete":
         assert payload is TaskSuccessEvent
     else:
         assert [each["processing_status"] for each in payload["lists"]] == ["failed"]
 
 
-async def test_the_first_failure_ends_the_wait(slow_sandbox: Sandbox, connect: Connect):
-    connect(slow_sandbox)
-    first, second = bought(slow_sandbox, 2)
-    payload = await outcome(waiting_for(first, second), lambda: slow_sandbox.fail(second))
+async def test_the_first_failure_ends_the_wait(workspace: Sandbox):
+    first, second = await buy(workspace, 2)
+    payload = await outcome(waiting_for(first, second), lambda: workspace.fail(second))
     assert [each["id"] for each in payload["lists"]] == [second]
 
 
 @pytest.mark.parametrize("fault", ["status", "html", "reset", "garbage", "truncate"])
-async def test_trouble_heals(fault: str, slow_sandbox: Sandbox, connect: Connect, logs: Logs):
-    connect(slow_sandbox)
-    (list_id,) = bought(slow_sandbox)
-    slow_sandbox.fault(fault, endpoint="list", times=3, after=1, **({"status": 500} if fault == "status" else {}))
-    payload = await outcome(waiting_for(list_id), after(slow_sandbox, 6), lambda: slow_sandbox.complete(list_id))
+async def test_trouble_heals(fault: str, workspace: Sandbox, logs: Logs):
+    (list_id,) = await buy(workspace)
+    workspace.fault(fault, endpoint="list", times=3, after=1, **({"status": 500} if fault == "status" else {}))
+    payload = await outcome(waiting_for(list_id), 150.0, lambda: workspace.complete(list_id))
     assert payload["status"] == "ended"
-    assert f"Look 3 in a row at list {list_id} failed" in logs.text
+    assert f"Poll 3 in a row of list {list_id} failed" in logs.text
     assert f"List {list_id} can be seen again: processing" in logs.text
 
 
@@ -111,86 +96,80 @@ async def test_trouble_heals(fault: str, slow_sandbox: Sandbox, connect: Connect
     [(403, exceptions.ForbiddenError), (404, exceptions.NotFoundError), (400, exceptions.BadRequestError)],
 )
 async def test_a_permanent_error_travels_as_an_event(
-    status: int, error: type[exceptions.MachFiveError], slow_sandbox: Sandbox, connect: Connect
+    status: int, error: type[exceptions.MachFiveError], workspace: Sandbox
 ):
-    connect(slow_sandbox)
-    (list_id,) = bought(slow_sandbox)
-    slow_sandbox.fault("status", endpoint="list", status=status, request_id="req_7", detail=[1], message="Not you.")
+    (list_id,) = await buy(workspace)
+    workspace.fault("status", endpoint="list", status=status, request_id="req_7", detail=[1], message="Not you.")
     raised = error_in(await outcome(waiting_for(list_id)))
     assert type(raised) is error
     assert (raised.status_code, raised.request_id, raised.detail, raised.message) == (status, "req_7", [1], "Not you.")
     assert raised.occurred_at.timezone_name == "UTC"
-    assert len(slow_sandbox.requests_to("list")) == 1
+    assert len(workspace.requests_to("list")) == 1
 
 
-async def test_a_404_right_after_our_submission_is_no_news(slow_sandbox: Sandbox, connect: Connect, logs: Logs):
-    connect(slow_sandbox)
-    (list_id,) = bought(slow_sandbox)
-    slow_sandbox.fault("status", endpoint="list", times=3, status=404)
+async def test_a_404_right_after_our_submission_is_no_news(workspace: Sandbox, logs: Logs):
+    (list_id,) = await buy(workspace)
+    workspace.fault("status", endpoint="list", times=3, status=404)
     payload = await outcome(
         waiting_for(list_id, submitted_at=time.time()),
-        after(slow_sandbox, 4),
-        lambda: slow_sandbox.complete(list_id),
+        80.0,
+        lambda: workspace.complete(list_id),
     )
     assert payload["status"] == "ended"
     assert logs.count("is not visible yet") == 1
 
 
-async def test_a_404_later_is_permanent(slow_sandbox: Sandbox, connect: Connect):
-    connect(slow_sandbox)
+async def test_a_404_later_is_permanent(workspace: Sandbox):
     payload = await outcome(waiting_for(UNKNOWN_ID, submitted_at=time.time() - 121))
     assert isinstance(error_in(payload), exceptions.NotFoundError)
 
 
-async def test_the_deadline_comes_after_at_least_one_look(slow_sandbox: Sandbox, connect: Connect):
-    connect(slow_sandbox)
-    (list_id,) = bought(slow_sandbox)
+async def test_the_deadline_comes_after_at_least_one_look(workspace: Sandbox):
+    (list_id,) = await buy(workspace)
     payload = await outcome(waiting_for(list_id, deadline=time.time() - 5))
     assert isinstance(error_in(payload), exceptions.WaitTimeoutError)
-    assert len(slow_sandbox.requests_to("list")) == 1
-    slow_sandbox.complete(list_id)
+    assert len(workspace.requests_to("list")) == 1
+    workspace.complete(list_id)
     assert (await outcome(waiting_for(list_id, deadline=time.time() - 5)))["status"] == "ended"
 
 
-async def test_an_unknown_status_is_waited_on(slow_sandbox: Sandbox, connect: Connect, logs: Logs):
-    connect(slow_sandbox)
-    (list_id,) = bought(slow_sandbox)
-    slow_sandbox.set_status(list_id, "researching")
-    payload = await outcome(waiting_for(list_id), after(slow_sandbox, 4), lambda: slow_sandbox.complete(list_id))
+async def test_an_unknown_status_is_waited_on(workspace: Sandbox, logs: Logs):
+    (list_id,) = await buy(workspace)
+    workspace.set_status(list_id, "researching")
+    payload = await outcome(waiting_for(list_id), 80.0, lambda: workspace.complete(list_id))
     assert payload["status"] == "ended"
     assert logs.count("That status is not one this provider knows") == 1
 
 
-async def test_the_log_tells_changes_and_not_looks(slow_sandbox: Sandbox, connect: Connect, logs: Logs):
-    connect(slow_sandbox)
-    (list_id,) = bought(slow_sandbox)
-    slow_sandbox.set_status(list_id, "pending")
+async def test_the_log_tells_changes_and_not_looks(workspace: Sandbox, logs: Logs):
+    (list_id,) = await buy(workspace)
+    workspace.set_status(list_id, "pending")
     await outcome(
         waiting_for(list_id),
-        after(slow_sandbox, 5),
-        lambda: slow_sandbox.set_status(list_id, "processing"),
-        lambda: slow_sandbox.wait_for_requests("list", len(slow_sandbox.requests_to("list")) + 5),
-        lambda: slow_sandbox.complete(list_id),
+        100.0,
+        lambda: workspace.set_status(list_id, "processing"),
+        100.0,
+        lambda: workspace.complete(list_id),
     )
-    assert len(slow_sandbox.requests_to("list")) >= 10
+    assert len(workspace.requests_to("list")) >= 10
     assert logs.count(f"List {list_id} is pending") == 1
     assert logs.count(f"List {list_id} is processing (was pending)") == 1
-    assert slow_sandbox.api_key not in logs.text
+    assert workspace.api_key not in logs.text
 
 
-async def test_the_first_look_waits_for_its_time(sandbox: Sandbox, connect: Connect):
-    connect(sandbox)
-    first, second = bought(sandbox, 2)
+async def test_the_first_look_waits_for_its_time(workspace: Sandbox):
+    first, second = await buy(workspace, 2)
+    workspace.complete(second)
     run = asyncio.create_task(events_of(waiting_for(first, first_look_at=time.time() + 3600)))
     other = await outcome(waiting_for(second))  # the same poller, which would have looked at both
     assert other["status"] == "ended"
-    assert [request.path[-36:] for request in sandbox.requests_to("list")] == [second]
+    assert [request.path[-36:] for request in workspace.requests_to("list")] == [second]
     run.cancel()
     await asyncio.gather(run, return_exceptions=True)
     assert run.cancelled()
 
 
-async def test_a_connection_that_is_not_there_is_a_configuration_error(sandbox: Sandbox):
+async def test_a_connection_that_is_not_there_is_a_configuration_error(workspace: Sandbox):
     payload = await outcome(waiting_for(UNKNOWN_ID, machfive_conn_id="nobody_made_this"))
     assert isinstance(error_in(payload), exceptions.ConfigurationError)
 
@@ -207,8 +186,8 @@ def test_serialise(submitted_at: float | None):
     assert kwargs["submitted_at"] == submitted_at
 
 
-async def test_on_kill_only_talks(sandbox: Sandbox, logs: Logs):
+async def test_on_kill_only_talks(workspace: Sandbox, logs: Logs):
     await waiting_for(UNKNOWN_ID).on_kill()
     for part in ("may have been ended", "no cancel", UNKNOWN_ID, "without paying again"):
         assert part in logs.text
-    assert sandbox.requests == []
+    assert workspace.requests == []

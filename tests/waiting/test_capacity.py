@@ -40,61 +40,61 @@ def lists(*names: int | str) -> frozenset[str]:
     return frozenset(map(str, names))
 
 
-def queue(room: CapacityQueue) -> list[float]:
+def in_order(queue: CapacityQueue) -> list[float]:
     """Return when those that wait first asked, in order."""
-    return [waiter.asked_at - T0 for waiter, _ in room.standings(T0)]
+    return [waiter.asked_at - T0 for waiter, _ in queue.positions(T0)]
 
 
-def woken(waiters: list[Waiter]) -> list[float]:
+def granted(waiters: list[Waiter]) -> list[float]:
     return [each.asked_at - T0 for each in waiters]
 
 
-def room_of(*asked: float, limit: int | None = None, hint: int | None = None) -> CapacityQueue:
+def queue_of(*asked: float, limit: int | None = None, hint: int | None = None) -> CapacityQueue:
     """Return a room with waiters, refused just now where there is a limit."""
-    room = CapacityQueue(hint)
+    queue = CapacityQueue(hint)
     for each in asked:
-        room.join(T0 + each, T0, limit)
-    return room
+        queue.join(T0 + each, T0, limit)
+    return queue
 
 
 # --- the queue
 
 
 def test_the_order_is_that_of_the_first_asking():
-    room = room_of(5, 1, 3, limit=9)
-    assert queue(room) == [1, 3, 5]
-    assert woken(room.look(lists(*range(7)), NONE, T0)) == [1, 3]
-    assert queue(room) == [5]
+    queue = queue_of(5, 1, 3, limit=9)
+    assert in_order(queue) == [1, 3, 5]
+    assert granted(queue.update(lists(*range(7)), NONE, T0)) == [1, 3]
+    assert in_order(queue) == [5]
 
 
 def test_equals_by_arrival():
-    room = CapacityQueue(hint=1)
-    first, second = room.join(T0, T0), room.join(T0, T0)
-    assert room.look(NONE, NONE, T0) == [first]
-    assert [waiter for waiter, _ in room.standings(T0)] == [second]
+    queue = CapacityQueue(hint=1)
+    first, second = queue.join(T0, T0), queue.join(T0, T0)
+    assert queue.update(NONE, NONE, T0) == [first]
+    assert [waiter for waiter, _ in queue.positions(T0)] == [second]
 
 
 def test_one_that_was_refused_is_the_head_again():
-    room = room_of(1, 2, 3, limit=1)
-    assert woken(room.look(NONE, NONE, T0)) == [1]
-    room.join(T0 + 1, T0 + 5, limit=1)
-    assert queue(room) == [1, 2, 3]
-    assert room.look(lists("x"), NONE, T0 + 6) == []
-    assert woken(room.look(NONE, NONE, T0 + 7)) == [1]
+    queue = queue_of(1, 2, 3, limit=1)
+    assert granted(queue.update(NONE, NONE, T0)) == [1]
+    queue.join(T0 + 1, T0 + 5, limit=1)
+    assert in_order(queue) == [1, 2, 3]
+    assert queue.update(lists("x"), NONE, T0 + 6) == []
+    assert granted(queue.update(NONE, NONE, T0 + 7)) == [1]
 
 
-def test_who_leaves_is_not_woken():
-    room = CapacityQueue(hint=1)
-    gone, stays = room.join(T0, T0), room.join(T0 + 1, T0)
-    room.leave(gone)
-    assert room.look(NONE, NONE, T0) == [stays]
+def test_who_leaves_is_not_granted():
+    queue = CapacityQueue(hint=1)
+    gone, stays = queue.join(T0, T0), queue.join(T0 + 1, T0)
+    queue.leave(gone)
+    assert queue.update(NONE, NONE, T0) == [stays]
 
 
 def test_where_they_stand():
-    room = room_of(1, 2, limit=4)
-    room.look(lists(*range(4)), NONE, T0)
-    assert [standing for _, standing in room.standings(T0)] == [QueuePosition(1, 2, 4, 4), QueuePosition(2, 2, 4, 4)]
-    assert [standing.limit for _, standing in room.standings(T0 + 600)] == [None, None]
+    queue = queue_of(1, 2, limit=4)
+    queue.update(lists(*range(4)), NONE, T0)
+    assert [position for _, position in queue.positions(T0)] == [QueuePosition(1, 2, 4, 4), QueuePosition(2, 2, 4, 4)]
+    assert [position.limit for _, position in queue.positions(T0 + 600)] == [None, None]
 
 
 # --- reservations
@@ -102,181 +102,172 @@ def test_where_they_stand():
 
 @pytest.mark.parametrize("seen", ["active", "newest"])
 def test_a_place_is_reserved_until_a_new_list_appears(seen: str):
-    room = room_of(1, 2, limit=3)
-    assert woken(room.look(lists("a", "b"), lists("old", "a", "b"), T0)) == [1]
+    queue = queue_of(1, 2, limit=3)
+    assert granted(queue.update(lists("a", "b"), lists("old", "a", "b"), T0)) == [1]
     for later in range(1, 60, 7):
-        assert room.look(lists("a", "b"), lists("old", "a", "b"), T0 + later) == []
+        assert queue.update(lists("a", "b"), lists("old", "a", "b"), T0 + later) == []
     appeared = lists("old", "a", "b", "c")
     if seen == "active":
-        assert room.look(lists("a", "b", "c"), appeared, T0 + 59) == []
-        assert woken(room.look(lists("a", "b"), appeared, T0 + 59.5)) == [2]
+        assert queue.update(lists("a", "b", "c"), appeared, T0 + 59) == []
+        assert granted(queue.update(lists("a", "b"), appeared, T0 + 59.5)) == [2]
     else:  # it began and ended between two looks
-        assert woken(room.look(lists("a", "b"), appeared, T0 + 59)) == [2]
+        assert granted(queue.update(lists("a", "b"), appeared, T0 + 59)) == [2]
 
 
 def test_a_reservation_ends_by_itself():
-    room = room_of(1, 2, limit=1)
-    room.look(NONE, NONE, T0)
-    assert room.look(NONE, NONE, T0 + 59.9) == []
-    assert woken(room.look(NONE, NONE, T0 + 60)) == [2]
+    queue = queue_of(1, 2, limit=1)
+    queue.update(NONE, NONE, T0)
+    assert queue.update(NONE, NONE, T0 + 59.9) == []
+    assert granted(queue.update(NONE, NONE, T0 + 60)) == [2]
 
 
 def test_each_new_list_uses_up_one():
-    room = room_of(1, 2, 3, 4, 5, limit=3)
-    assert woken(room.look(NONE, NONE, T0)) == [1, 2, 3]
-    assert room.look(lists("a"), NONE, T0 + 1) == []
-    assert woken(room.look(NONE, lists("a", "b"), T0 + 2)) == [4, 5]
+    queue = queue_of(1, 2, 3, 4, 5, limit=3)
+    assert granted(queue.update(NONE, NONE, T0)) == [1, 2, 3]
+    assert queue.update(lists("a"), NONE, T0 + 1) == []
+    assert granted(queue.update(NONE, lists("a", "b"), T0 + 2)) == [4, 5]
 
 
 def test_old_lists_do_not_pass_for_new_ones():
-    room = room_of(1, 2, limit=2)
-    assert not room.wants_newest(lists("a", "b"), T0)
-    room.look(lists("a", "b"), NONE, T0)
-    assert room.wants_newest(lists("a"), T0 + 1)  # somebody will be woken: what is there now must be known
-    assert woken(room.look(lists("a"), lists("a", "b", "long done"), T0 + 1)) == [1]
-    assert room.wants_newest(lists("a", "x"), T0 + 2)
-    assert room.look(lists("a"), lists("a", "b", "long done"), T0 + 2) == []
+    queue = queue_of(1, 2, limit=2)
+    assert not queue.wants_newest(lists("a", "b"), T0)
+    queue.update(lists("a", "b"), NONE, T0)
+    assert queue.wants_newest(lists("a"), T0 + 1)  # somebody will be woken: what is there now must be known
+    assert granted(queue.update(lists("a"), lists("a", "b", "long done"), T0 + 1)) == [1]
+    assert queue.wants_newest(lists("a", "x"), T0 + 2)
+    assert queue.update(lists("a"), lists("a", "b", "long done"), T0 + 2) == []
 
 
 def test_an_empty_queue_wants_no_more_than_the_active_lists():
     assert not CapacityQueue(hint=3).wants_newest(NONE, T0)
 
 
-def test_cancelled_after_it_was_woken():
-    room = room_of(1, 2, limit=1)
-    (first,) = room.look(NONE, NONE, T0)
-    room.leave(first)
-    assert woken(room.look(NONE, NONE, T0 + 1)) == [2]
+def test_cancelled_after_it_was_granted():
+    queue = queue_of(1, 2, limit=1)
+    (first,) = queue.update(NONE, NONE, T0)
+    queue.leave(first)
+    assert granted(queue.update(NONE, NONE, T0 + 1)) == [2]
 
 
 def test_reservation_and_limit_outlive_the_queue():
-    room = room_of(1, limit=1)
-    room.look(NONE, NONE, T0)
-    room.join(T0 + 2, T0 + 10)
-    assert room.limit(T0 + 10) == 1
-    assert room.look(NONE, NONE, T0 + 10) == []
-    assert woken(room.look(NONE, lists("short"), T0 + 11)) == [2]
+    queue = queue_of(1, limit=1)
+    queue.update(NONE, NONE, T0)
+    queue.join(T0 + 2, T0 + 10)
+    assert queue.limit(T0 + 10) == 1
+    assert queue.update(NONE, NONE, T0 + 10) == []
+    assert granted(queue.update(NONE, lists("short"), T0 + 11)) == [2]
 
 
 def test_another_client_takes_the_place():
-    room = room_of(1, 2, limit=3)
-    assert woken(room.look(lists("a", "b"), lists("a", "b"), T0)) == [1]
-    assert room.look(lists("a", "b", "theirs"), lists("a", "b", "theirs"), T0 + 1) == []
-    room.join(T0 + 1, T0 + 2, limit=3)
-    assert room.look(lists("a", "b", "theirs"), NONE, T0 + 3) == []
-    assert woken(room.look(lists("a", "b"), NONE, T0 + 4)) == [1]
+    queue = queue_of(1, 2, limit=3)
+    assert granted(queue.update(lists("a", "b"), lists("a", "b"), T0)) == [1]
+    assert queue.update(lists("a", "b", "theirs"), lists("a", "b", "theirs"), T0 + 1) == []
+    queue.join(T0 + 1, T0 + 2, limit=3)
+    assert queue.update(lists("a", "b", "theirs"), NONE, T0 + 3) == []
+    assert granted(queue.update(lists("a", "b"), NONE, T0 + 4)) == [1]
 
 
 def test_refusals_settle_what_the_lists_left_open():
     """Three are woken by a hint that is too high; two get in, and which two cannot be seen."""
-    room = room_of(1, 2, 3, 4, hint=3)
-    assert woken(room.look(NONE, NONE, T0)) == [1, 2, 3]
-    assert room.look(lists("a", "b"), NONE, T0 + 1) == []
-    room.join(T0 + 1, T0 + 2, limit=2)  # a and b are those of 2 and 3
-    assert woken(room.look(lists("a"), NONE, T0 + 3)) == [1]
+    queue = queue_of(1, 2, 3, 4, hint=3)
+    assert granted(queue.update(NONE, NONE, T0)) == [1, 2, 3]
+    assert queue.update(lists("a", "b"), NONE, T0 + 1) == []
+    queue.join(T0 + 1, T0 + 2, limit=2)  # a and b are those of 2 and 3
+    assert granted(queue.update(lists("a"), NONE, T0 + 3)) == [1]
 
 
 def test_refused_by_an_empty_workspace():
     """What holds its places cannot be seen: asking again at once would be refused again."""
-    room = room_of(1, 2, limit=1)
-    room.look(NONE, NONE, T0)
-    room.join(T0 + 1, T0 + 5, limit=0)
-    assert room.look(NONE, NONE, T0 + 6) == []
-    assert woken(room.look(NONE, NONE, T0 + 60)) == [1]
+    queue = queue_of(1, 2, limit=1)
+    queue.update(NONE, NONE, T0)
+    queue.join(T0 + 1, T0 + 5, limit=0)
+    assert queue.update(NONE, NONE, T0 + 6) == []
+    assert granted(queue.update(NONE, NONE, T0 + 60)) == [1]
 
 
 def test_a_clock_that_is_set_back_keeps_no_place():
-    room = room_of(1, 2, limit=1)
-    room.look(NONE, NONE, T0)
-    room.hint = 1
-    assert woken(room.look(NONE, NONE, T0 - 3600)) == [2]
-
-
-def test_memory_is_bounded():
-    room = CapacityQueue(hint=1)
-    for number in range(0, 20_000, 50):
-        room.look(lists(*range(number, number + 50)), NONE, T0)
-    assert len(room._known) == 1000
-    room.look(lists(*range(5000)), NONE, T0)
-    assert len(room._known) == 5000
+    queue = queue_of(1, 2, limit=1)
+    queue.update(NONE, NONE, T0)
+    queue.hint = 1
+    assert granted(queue.update(NONE, NONE, T0 - 3600)) == [2]
 
 
 # --- the limit
 
 
 def test_while_it_is_unknown_one_finds_out():
-    room = room_of(1, 2, 3)
-    assert woken(room.look(lists("a", "b"), lists("a", "b"), T0)) == [1]
-    assert room.look(lists("a", "b"), lists("a", "b"), T0 + 1) == []
-    assert woken(room.look(lists("a", "b", "c"), lists("a", "b", "c"), T0 + 2)) == [2]  # it got in
-    room.join(T0 + 2, T0 + 3, limit=3)  # that one did not
-    assert room.look(lists("a", "b", "c"), NONE, T0 + 4) == []
-    assert woken(room.look(lists("a", "b"), NONE, T0 + 5)) == [2]
+    queue = queue_of(1, 2, 3)
+    assert granted(queue.update(lists("a", "b"), lists("a", "b"), T0)) == [1]
+    assert queue.update(lists("a", "b"), lists("a", "b"), T0 + 1) == []
+    assert granted(queue.update(lists("a", "b", "c"), lists("a", "b", "c"), T0 + 2)) == [2]  # it got in
+    queue.join(T0 + 2, T0 + 3, limit=3)  # that one did not
+    assert queue.update(lists("a", "b", "c"), NONE, T0 + 4) == []
+    assert granted(queue.update(lists("a", "b"), NONE, T0 + 5)) == [2]
 
 
 def test_what_was_learned_last_counts_and_is_forgotten():
-    room = room_of(1, limit=5)
-    assert room.limit(T0) == 5
-    room.join(T0 + 2, T0 + 10, limit=3)
-    assert room.limit(T0 + 609) == 3
-    assert room.limit(T0 + 610) is None
-    room.hint = 4
-    assert (room.limit(T0 + 609), room.limit(T0 + 610)) == (3, 4)
+    queue = queue_of(1, limit=5)
+    assert queue.limit(T0) == 5
+    queue.join(T0 + 2, T0 + 10, limit=3)
+    assert queue.limit(T0 + 609) == 3
+    assert queue.limit(T0 + 610) is None
+    queue.hint = 4
+    assert (queue.limit(T0 + 609), queue.limit(T0 + 610)) == (3, 4)
 
 
 def test_a_raised_limit_is_found_out():
-    room = room_of(1, 2, 3, limit=3)
+    queue = queue_of(1, 2, 3, limit=3)
     full = lists("a", "b", "c")
-    assert room.look(full, NONE, T0 + 599) == []
-    assert woken(room.look(full, full, T0 + 600)) == [1]
+    assert queue.update(full, NONE, T0 + 599) == []
+    assert granted(queue.update(full, full, T0 + 600)) == [1]
 
 
 def test_more_than_the_limit_may_run():
-    room = room_of(1, limit=3)
-    assert room.look(lists(*range(5)), NONE, T0) == []
-    assert room.limit(T0) == 5
-    assert woken(room.look(lists(*range(4)), NONE, T0 + 1)) == [1]
+    queue = queue_of(1, limit=3)
+    assert queue.update(lists(*range(5)), NONE, T0) == []
+    assert queue.limit(T0) == 5
+    assert granted(queue.update(lists(*range(4)), NONE, T0 + 1)) == [1]
 
 
 def test_what_runs_tells_no_limit_while_none_is_known():
-    room = CapacityQueue()
-    room.look(lists(*range(5)), NONE, T0)
-    assert room.limit(T0) is None
+    queue = CapacityQueue()
+    queue.update(lists(*range(5)), NONE, T0)
+    assert queue.limit(T0) is None
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1])
 def test_the_limit_is_at_least_one(limit: int):
-    room = room_of(1, 2, limit=limit)
-    assert room.limit(T0) == 1
-    assert woken(room.look(NONE, NONE, T0)) == [1]
+    queue = queue_of(1, 2, limit=limit)
+    assert queue.limit(T0) == 1
+    assert granted(queue.update(NONE, NONE, T0)) == [1]
 
 
 # --- pauses
 
 
 def test_nobody_is_woken_in_a_pause():
-    room = room_of(1, limit=3)
-    room.join(T0 + 2, T0, not_before=T0 + 30)
-    assert not room.wants_newest(NONE, T0 + 29)
-    assert room.look(NONE, NONE, T0 + 29) == []
-    assert room.paused_for(T0 + 29) == 1
-    room.pause(T0 + 10, T0)  # a shorter one does not end it
-    assert room.look(NONE, NONE, T0 + 29.9) == []
-    assert woken(room.look(NONE, NONE, T0 + 30)) == [1, 2]
+    queue = queue_of(1, limit=3)
+    queue.join(T0 + 2, T0, not_before=T0 + 30)
+    assert not queue.wants_newest(NONE, T0 + 29)
+    assert queue.update(NONE, NONE, T0 + 29) == []
+    assert queue.paused_for(T0 + 29) == 1
+    queue.pause(T0 + 10, T0)  # a shorter one does not end it
+    assert queue.update(NONE, NONE, T0 + 29.9) == []
+    assert granted(queue.update(NONE, NONE, T0 + 30)) == [1, 2]
 
 
 def test_one_that_was_rate_limited_holds_no_place_meanwhile():
-    room = room_of(1, 2, limit=2)
-    room.look(lists("a"), lists("a"), T0)
-    room.join(T0 + 1, T0 + 1, not_before=T0 + 10)
-    assert woken(room.look(lists("a"), NONE, T0 + 10)) == [1]
+    queue = queue_of(1, 2, limit=2)
+    queue.update(lists("a"), lists("a"), T0)
+    queue.join(T0 + 1, T0 + 1, not_before=T0 + 10)
+    assert granted(queue.update(lists("a"), NONE, T0 + 10)) == [1]
 
 
 def test_an_absurd_wish_does_not_close_the_room_for_good():
-    room = room_of(1, limit=1)
-    room.pause(T0 + 1e9, T0)
-    assert room.paused_for(T0) == 3600
-    assert woken(room.look(NONE, NONE, T0 + 3600)) == [1]
+    queue = queue_of(1, limit=1)
+    queue.pause(T0 + 1e9, T0)
+    assert queue.paused_for(T0) == 3600
+    assert granted(queue.update(NONE, NONE, T0 + 3600)) == [1]
 
 
 # --- whatever happens
@@ -294,24 +285,24 @@ STEP = st.one_of(
 
 @given(st.lists(STEP, max_size=60))
 def test_never_more_than_there_is_room_for_and_nobody_lost(steps: list[tuple[Any, ...]]):
-    room, now, here, gone = CapacityQueue(), T0, [], []
+    queue, now, here, gone = CapacityQueue(), T0, [], []
     for step in steps:
         match step:
             case ("join", asked, limit, after):
-                here.append(room.join(T0 + asked, now, limit, now + after))
+                here.append(queue.join(T0 + asked, now, limit, now + after))
             case ("leave", number) if here or gone:
                 (either := [*here, *gone]).sort(key=lambda each: each.arrival)
                 left = either[number % len(either)]
-                room.leave(left)
+                queue.leave(left)
                 here, gone = ([each for each in some if each is not left] for some in (here, gone))
             case ("hint", hint):
-                room.hint = hint
+                queue.hint = hint
             case ("time", seconds):
                 now += seconds
             case ("look", active, newest):
-                paused, before = room.paused_for(now), room.limit(now)
-                lately = room.look(active, newest, now)
-                limit, reserved = room.limit(now), room._reserved(now)
+                paused, before = queue.paused_for(now), queue.limit(now)
+                lately = queue.update(active, newest, now)
+                limit, reserved = queue.limit(now), queue._reserved(now)
                 assert (before is None) == (limit is None)
                 assert not (paused and lately)
                 if limit is None:
@@ -325,7 +316,7 @@ def test_never_more_than_there_is_room_for_and_nobody_lost(steps: list[tuple[Any
                 if not paused and not reserved and not active:
                     assert not here  # an empty workspace is room
                 here, gone = here[len(lately) :], [*gone, *lately]
-        assert [waiter for waiter, _ in room.standings(now)] == sorted(
+        assert [waiter for waiter, _ in queue.positions(now)] == sorted(
             here, key=lambda each: (each.asked_at, each.arrival)
         )
 
@@ -366,14 +357,14 @@ class Workspace:
 )
 def test_everybody_gets_in(limit: int, tasks: int, known: str, others: bool, longest: int, rng: random.Random):
     workspace = Workspace(limit, rng, longest)
-    room = CapacityQueue({"hint": limit, "wrong hint": 5}.get(known))
+    queue = CapacityQueue({"hint": limit, "wrong hint": 5}.get(known))
     now, accepted, starting = T0, [], []
     for each in rng.sample(range(tasks), tasks):
-        room.join(T0 + each, now, limit if known == "refused" else None)
+        queue.join(T0 + each, now, limit if known == "refused" else None)
     for _ in range(400):
         active = frozenset(workspace.running)
-        newest = frozenset(workspace.newest[-100:]) if room.wants_newest(active, now) else NONE
-        starting += [(each, rng.randint(0, 2)) for each in room.look(active, newest, now)]
+        newest = frozenset(workspace.newest[-100:]) if queue.wants_newest(active, now) else NONE
+        starting += [(each, rng.randint(0, 2)) for each in queue.update(active, newest, now)]
         now += 18
         if others and rng.random() < 0.2:
             workspace.submit()
@@ -383,7 +374,7 @@ def test_everybody_gets_in(limit: int, tasks: int, known: str, others: bool, lon
             if workspace.submit():
                 accepted.append(each.asked_at - T0)
             else:
-                room.join(each.asked_at, now, len(workspace.running))
+                queue.join(each.asked_at, now, len(workspace.running))
         workspace.time_passes()
         if len(accepted) == tasks:
             break
@@ -396,43 +387,43 @@ def test_everybody_gets_in(limit: int, tasks: int, known: str, others: bool, lon
 
 
 def test_the_log_is_told_of_changes_and_else_rarely():
-    journal = ProgressLog(T0, T0 + 86400)
+    progress = ProgressLog(T0, T0 + 86400)
     third = QueuePosition(3, 18, 3, 3)
-    line = journal.line(third, T0 + 20)
+    line = progress.line(third, T0 + 20)
     assert line == (
-        "Waiting for room in the workspace, number 3 of 18 in line here: 3 batches run, its limit is taken to be 3. "
-        "It has waited 20 s and gives up in 23 h 59 min (capacity_timeout)."
+        "Waiting for a free slot in the workspace, number 3 of 18 in the queue: 3 batches run, its limit is taken "
+        "to be 3. It has waited 20 s and gives up in 23 h 59 min (capacity_timeout)."
     )
-    told = [at for at in range(20, 20_000, 20) if journal.line(third, T0 + at)]
+    told = [at for at in range(20, 20_000, 20) if progress.line(third, T0 + at)]
     assert told == [320, 920, 2120, 4520, 8120, 11720, 15320, 18920]
-    assert "next in line: 1 batch runs, its limit is not known." in str(
-        journal.line(QueuePosition(1, 17, 1, None), T0 + 20_000)
+    assert "first in the queue: 1 batch runs, its limit is not known." in str(
+        progress.line(QueuePosition(1, 17, 1, None), T0 + 20_000)
     )
 
 
 def test_a_long_queue_that_moves_does_not_fill_the_log():
-    journal = ProgressLog(T0, T0 + 86400)
-    moving = [at for at in range(0, 1000, 10) if journal.line(QueuePosition(200 - at // 10, 200, 3, 3), T0 + at)]
+    progress = ProgressLog(T0, T0 + 86400)
+    moving = [at for at in range(0, 1000, 10) if progress.line(QueuePosition(200 - at // 10, 200, 3, 3), T0 + at)]
     assert moving == list(range(0, 1000, 60))
 
 
 def test_trouble_is_told_sparsely_and_so_is_its_end():
-    journal = ProgressLog(T0, T0 + 86400)
+    progress = ProgressLog(T0, T0 + 86400)
     trouble = exceptions.ServerError("down", status_code=503, request_id="r1")
-    lines = {number: journal.line(trouble, T0 + number) for number in range(1, 31)}
+    lines = {number: progress.line(trouble, T0 + number) for number in range(1, 31)}
     assert [number for number, line in lines.items() if line] == [1, 3, 10, 20, 30]
-    assert "could not be looked at (3 in a row), which is tried again: 503: down" in str(lines[3])
+    assert "could not be read (3 in a row), which is tried again: 503: down" in str(lines[3])
     assert "r1" in str(lines[3])
-    assert journal.line(QueuePosition(1, 1, 3, 3), T0 + 31)
-    assert journal.line(QueuePosition(1, 1, 3, 3), T0 + 32) is None
+    assert progress.line(QueuePosition(1, 1, 3, 3), T0 + 31)
+    assert progress.line(QueuePosition(1, 1, 3, 3), T0 + 32) is None
 
 
 def test_no_room_tells_what_was_the_matter():
     assert str(no_capacity(7200)).startswith(
-        "the workspace had no room for another batch for 2 h (capacity_timeout). Noth"
+        "the workspace had no free slot for another batch for 2 h (capacity_timeout). Noth"
     )
     trouble = no_capacity(7200, exceptions.ServerError("down", status_code=503))
-    assert "(capacity_timeout). The last look at it failed: 503: down" in str(trouble)
+    assert "(capacity_timeout). The last read of it failed: 503: down" in str(trouble)
     assert "Nothing was bought" in str(trouble)
     assert trouble.retryable
 
@@ -491,7 +482,7 @@ def test_a_worker_waits_until_a_batch_ends(slow_sandbox: Sandbox, connect: Conne
         worker.wait(hook, limit=3)
     assert len(worker.pauses) == 4
     assert all(18 <= each <= 22 for each in worker.pauses)
-    assert "Waiting for room in the workspace, next in line: 3 batches run" in logs.text
+    assert "Waiting for a free slot in the workspace, first in the queue: 3 batches run" in logs.text
     assert {request.method for request in slow_sandbox.requests[3:]} == {"GET"}
 
 
@@ -565,7 +556,7 @@ def test_trouble_on_a_worker_heals(slow_sandbox: Sandbox, connect: Connect, logs
         worker.wait(hook, limit=3)
     assert len(worker.pauses) == 5
     assert worker.pauses[3] == 70
-    assert "could not be looked at (3 in a row), which is tried again: GET /api/v1/lists: 429" in logs.text
+    assert "could not be read (3 in a row), which is tried again: GET /api/v1/lists: 429" in logs.text
 
 
 @pytest.mark.parametrize("status", [401, 403])

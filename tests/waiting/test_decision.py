@@ -151,7 +151,7 @@ def test_polling_is_given_up_after_ten_failures_and_ten_minutes(failures: int, s
 def test_the_first_failure_starts_the_clock_and_a_success_resets_it():
     first = decide_poll(WATCH, Progress(status="processing"), TROUBLE, T0 + 5)
     assert first.progress == Progress(status="processing", failures=1, failing_since=T0 + 5)
-    assert first.notice.startswith("Look 1 in a row at list l1 failed; next in 20 s. 503: down.")
+    assert first.notice.startswith("Poll 1 in a row of list l1 failed; next in 20 s. 503: down.")
     healed = decide_poll(WATCH, first.progress, seen("processing"), T0 + 25)
     assert healed.progress == Progress(status="processing")
     assert healed.notice == "List l1 can be seen again: processing after 25 s."
@@ -182,10 +182,10 @@ def test_the_log_tells_status_changes_once():
     told = [notice for notice in notices if notice]
     assert [notices.index(notice) for notice in told] == [0, 3, 8]
     assert told == [
-        f"List l1 is pending after 0 s; looking every 20 s, until {DEADLINE} at the latest.",
-        f"List l1 is processing (was pending) after 1 min; looking every 20 s, until {DEADLINE} at the latest.",
+        f"List l1 is pending after 0 s; polling every 20 s, until {DEADLINE} at the latest.",
+        f"List l1 is processing (was pending) after 1 min; polling every 20 s, until {DEADLINE} at the latest.",
         (
-            f"List l1 is archiving (was processing) after 2 min 40 s; looking every 20 s, until {DEADLINE} at the "
+            f"List l1 is archiving (was processing) after 2 min 40 s; polling every 20 s, until {DEADLINE} at the "
             "latest. That status is not one this provider knows: it waits on."
         ),
     ]
@@ -198,7 +198,7 @@ def test_reports_of_a_long_wait_get_rarer():
         progress = outcome.progress
         if outcome.notice:
             reported.append(waited)
-            assert f"is still processing after {duration(waited)}; next look in 20 s" in outcome.notice
+            assert f"is still processing after {duration(waited)}; next poll in 20 s" in outcome.notice
     assert reported == [300, 600, 1200, 2400, 4800, 8400, 12000, 15600, 19200]
 
 
@@ -260,7 +260,7 @@ def test_waiting_until_completed(caplog):
     assert [record.getMessage().split(";")[0].split(" after")[0] for record in caplog.records] == [
         "List l1 is pending",
         "List l1 is processing (was pending)",
-        "Look 1 in a row at list l1 failed",
+        "Poll 1 in a row of list l1 failed",
         "List l1 can be seen again: processing",
     ]
 

@@ -1,4 +1,4 @@
-"""What all triggers are: made of plain values, and of those alone."""
+"""The base of all triggers: their arguments are plain values, which Airflow keeps in its database."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["PlainTrigger"]
 
 
 class PlainTrigger(BaseTrigger):
-    """Base of the triggers. Each argument is kept in an attribute of its name: no key, no lead, nothing worked out."""
+    """Keeps each argument in an attribute of the same name, from which it is serialised. No API key, no lead."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what the trigger is made of again: its class, and its arguments as plain values."""
+        """Return the path of the class and its arguments, from which Airflow makes the trigger again."""
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
         return (
             f"{type(self).__module__}.{type(self).__qualname__}",

@@ -1,4 +1,4 @@
-"""The trigger that waits for room in the workspace."""
+"""The trigger that waits for a free slot in the workspace."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["MachFiveCapacityTrigger"]
 
 
 class MachFiveCapacityTrigger(PlainTrigger):
-    """Waits until this task may submit, in line with all that wait for the same workspace; sends GETs only.
+    """Waits until this task may submit, queued with all that wait for the same workspace; sends GETs only.
 
     :param machfive_conn_id: the connection; only its id travels
-    :param asked_at: epoch seconds at which the task first asked for room: its place in the line
+    :param asked_at: epoch seconds at which the task first asked, which gives its position in the queue
     :param deadline: epoch seconds after which the wait is given up
-    :param poll_interval: seconds between looks
+    :param poll_interval: seconds between reads of the workspace
     :param limit: how many batches ran when the task was refused, None if it was not or could not tell
-    :param not_before: epoch seconds before which the API does not want to be asked, 0 if it did not say
+    :param not_before: epoch seconds before which the API may not be asked (Retry-After), 0 if it did not say
     :param try_number: carried through to the resumed task
     :param absent_since: carried through to the resumed task; epoch seconds
     """
@@ -70,6 +70,6 @@ class MachFiveCapacityTrigger(PlainTrigger):
     async def on_kill(self) -> None:
         """Say that nothing was bought. It can fire by mistake, so it does nothing else."""
         self.log.warning(
-            "The task may have been ended by a user while it waited for room in the workspace. Nothing was bought by "
-            "this wait; clearing the task asks again."
+            "The task may have been ended by a user while it waited for a free slot in the workspace. Nothing was "
+            "bought by this wait; clearing the task asks again."
         )

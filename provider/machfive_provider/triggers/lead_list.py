@@ -24,11 +24,11 @@ class MachFiveListTrigger(PlainTrigger):
 
     :param list_ids: the lists to wait for
     :param machfive_conn_id: the connection; only its id travels
-    :param poll_interval: seconds between looks at a list
+    :param poll_interval: seconds between polls of a list
     :param started_at: epoch seconds at which the wait began
     :param deadline: epoch seconds after which it is given up
     :param submitted_at: epoch seconds of this task's own submission, None for somebody else's lists
-    :param first_look_at: epoch seconds before which there is nothing new to see
+    :param first_look_at: epoch seconds before which no poll is needed, because the worker has just polled
     :param ends_task: end the task from here when all have completed, without a worker
     """
 
@@ -95,19 +95,13 @@ class MachFiveListTrigger(PlainTrigger):
 
     async def _wait_for(self, list_id: str, poller: SharedPoller) -> LeadList:
         watch = Watch(list_id, self.poll_interval, self.started_at, self.deadline, self.submitted_at)
-        progress, after, since = Progress(), max(0.0, self.first_look_at - time.time()), None
+        progress, after = Progress(), max(0.0, self.first_look_at - time.time())
         while True:
             known, quiet_until = next_news(watch, progress)
-            seen, since = await poller.look(
-                list_id,
-                after,
-                interval=watch.interval,
-                deadline=watch.deadline,
-                known=known,
-                quiet_until=quiet_until,
-                since=since,
+            polled = await poller.next_poll(
+                list_id, after, interval=watch.interval, deadline=watch.deadline, known=known, quiet_until=quiet_until
             )
-            match decide_poll(watch, progress, seen, time.time()):
+            match decide_poll(watch, progress, polled, time.time()):
                 case Done(lead_list):
                     waited = duration(time.time() - self.started_at)
                     self.log.info("List %s has %s after %s.", list_id, lead_list.processing_status, waited)

@@ -26,7 +26,7 @@ class MachFiveListStartTrigger(MachFiveListTrigger):
 
     :param list_id: the list's UUID or several, or templates of them
     :param machfive_conn_id: the connection, or a template of it
-    :param poll_interval: seconds between looks at a list
+    :param poll_interval: seconds between polls of a list
     :param wait_seconds: seconds after which the wait is given up
     :param deferral_seconds: seconds after which Airflow would end the deferral
     :param ends_task: end the task from here when all have completed, without a worker

@@ -1,1 +1,7 @@
-"""TODO."""
+"""Waiting until a list is written, or until the workspace has a free slot. Only GETs are sent from here.
+
+Begin with ``decision``: what one poll of a list means, and the loop of a worker. ``poller`` polls for all triggers of a
+connection together. ``capacity`` is the queue for the slots of a workspace, ``capacity_watcher`` serves it in the
+triggerer. Both send through ``shared_client``; ``per_loop`` holds what the triggers of an event loop share.
+``deferral`` has what operators ask before they defer.
+"""

@@ -1,7 +1,8 @@
-"""Room in a workspace: who of those that wait may submit next, and the loop of a worker that waits by itself.
+"""Waiting for capacity: which of the waiting tasks may submit next, and the loop of a worker that waits by itself.
 
-The decisions know no clock and no network: ``now`` is an argument, looks are taken by the caller. In the
-triggerer that is ``room_keeper``, one for all waiters of a connection.
+A workspace runs a limited number of batches at once (``docs/api.md``: WORKSPACE_LIMIT), each in a slot. The queue uses
+no clock and no network: ``now`` is an argument, and the caller reads which lists are active. In the triggerer that is
+``capacity_watcher``, one for all waiters of a connection.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ __all__ = [
     "wait_on_worker",
 ]
 
-RESERVED_FOR = 60.0  # seconds in which a woken task has to find a worker and submit
-REMEMBERED_FOR = 600.0  # seconds after which a learned limit is found out anew: it may have been raised
-_LONGEST_PAUSE = 3600.0  # seconds; a server's absurd wish must not close the room of all later tasks for good
-_KNOWN = 1000  # ids remembered, more than looks bring anew
-_BETWEEN_LINES = 60.0  # seconds between two lines of a task's log; in a long queue positions change all the time
+RESERVED_FOR = 60.0  # seconds that a task has to find a worker and submit when a slot was granted to it
+REMEMBERED_FOR = 600.0  # seconds after which the limit is found out again: MachFive may have raised it
+_LONGEST_PAUSE = 3600.0  # seconds; an absurd Retry-After must not stop all later tasks for good
+_KNOWN = 1000  # ids of lists kept, more than appear between two reads
+_BETWEEN_LINES = 60.0  # seconds between two lines of a task's log: in a long queue the position changes all the time
 _FIRST_REPORT = 300.0  # seconds without news after which the log says that it still waits; then doubled
 _LAST_REPORT = 3600.0
 
@@ -49,7 +50,7 @@ class Waiter:
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """What a waiter sees: its place among how many, the batches that run, and the limit if it is known."""
+    """Where a waiter is in the queue of how many, how many batches run, and the limit if it is known."""
 
     position: int
     waiting: int
@@ -65,17 +66,17 @@ class _Reservation:
 
 
 class CapacityQueue:
-    """The queue for the places of one workspace. It outlives its waiters: reservations and the limit stay.
+    """The queue for the slots of one workspace. It outlives its waiters: reservations and the limit stay.
 
-    All times are epoch seconds. The limit is the workspace's and nowhere told: it is learned from refusals
-    and from what is seen to run, and while it is unknown one waiter at a time is sent to find out.
+    All times are epoch seconds. The API does not tell the limit: it is learned from the error responses to
+    submissions and from the number of batches seen to run. While it is unknown, one waiter at a time tries.
 
-    :param hint: the limit as the user gave it; it counts while nothing is learned
+    :param hint: the limit that the connection gives (``max_concurrent_batches``), used until one is learned
     """
 
     def __init__(self, hint: int | None = None) -> None:
         self.hint = hint
-        self.looked_at: float | None = None
+        self.updated_at: float | None = None
         self._queue: list[Waiter] = []
         self._arrivals = itertools.count()
         self._reservations: list[_Reservation] = []
@@ -85,16 +86,16 @@ class CapacityQueue:
         self._running = 0
 
     def join(self, asked_at: float, now: float, limit: int | None = None, not_before: float = 0.0) -> Waiter:
-        """Queue up; one that was woken and refused comes back to the head, by its ``asked_at``.
+        """Join the queue. A task that was told to submit and was refused is first again, by its ``asked_at``.
 
         :param limit: how many batches ran when it was refused just now, None if it was not or could not tell
-        :param not_before: when the API wants to be asked again, 0 if it did not say
+        :param not_before: when the API may be asked again (Retry-After), 0 if it did not say
         """
         if limit is not None:
             self._learn(limit, now)
         self.pause(not_before, now)
-        # Refused by a workspace in which nothing is seen to run: what holds its places cannot be looked at, so
-        # the reservation stays and keeps the next attempt a while away.
+        # Refused although no batch is seen to run: what fills the workspace is hidden from this key. The reservation
+        # stays, so that the next attempt comes a minute later and not at once.
         if (limit is not None and limit >= 1) or not_before > now:
             self._give_back(asked_at)
         waiter = Waiter(asked_at, next(self._arrivals))
@@ -102,18 +103,18 @@ class CapacityQueue:
         return waiter
 
     def leave(self, waiter: Waiter) -> None:
-        """Forget a waiter that will not submit, and the reservation it may hold."""
+        """Forget a waiter that will not submit, and its reservation if it has one."""
         if waiter in self._queue:
             self._queue.remove(waiter)
         else:
             self._give_back(waiter.asked_at)
 
     def pause(self, until: float, now: float) -> None:
-        """Wake nobody before ``until``, an hour at the most."""
+        """Grant no slot before ``until``, an hour at the most."""
         self._paused_until = max(self._paused_until, min(until, now + _LONGEST_PAUSE))
 
     def paused_for(self, now: float) -> float:
-        """Return the seconds for which nobody will be woken."""
+        """Return the seconds for which no slot will be granted."""
         return min(_LONGEST_PAUSE, max(0.0, self._paused_until - now))
 
     def limit(self, now: float) -> int | None:
@@ -123,20 +124,20 @@ class CapacityQueue:
         return self.hint
 
     def wants_newest(self, active: Set[str], now: float) -> bool:
-        """Whether a look with these active lists needs the newest lists of any status too.
+        """Whether :meth:`update` with these active lists needs the newest lists of any status too.
 
-        They show lists that began and ended between two looks; and what is known when a place is granted
-        must be complete, or an old list would later pass for the new one.
+        They show lists that began and ended between two reads. And all lists must be known when a slot is granted,
+        or an old one would later be taken for the list of the task that got the slot.
         """
         return self._reserved(now) > 0 or (bool(self._queue) and self._free(len(active), now) > 0)
 
-    def look(self, active: Set[str], newest: Set[str], now: float) -> list[Waiter]:
-        """Take in a look at the workspace; return who may submit now, in order.
+    def update(self, active: Set[str], newest: Set[str], now: float) -> list[Waiter]:
+        """Take in what was read of the workspace; return who may submit now, in order.
 
         :param active: ids of the lists pending or processing
-        :param newest: ids of the newest lists of any status; empty where :meth:`wants_newest` did not ask for it
+        :param newest: ids of the newest lists of any status; empty if :meth:`wants_newest` did not ask for them
         """
-        self.looked_at, self._running = now, len(active)
+        self.updated_at, self._running = now, len(active)
         reserved = self._reserved(now)
         if reserved:
             self._use_up(sum(each not in self._known for each in active | newest))
@@ -145,12 +146,12 @@ class CapacityQueue:
         if limit is not None and len(active) > limit:
             self._learn(len(active), now)
         free = self._free(len(active), now)
-        woken, self._queue = self._queue[:free], self._queue[free:]
-        self._reservations += [_Reservation(each.asked_at, now) for each in woken]
-        return woken
+        granted, self._queue = self._queue[:free], self._queue[free:]
+        self._reservations += [_Reservation(each.asked_at, now) for each in granted]
+        return granted
 
-    def standings(self, now: float) -> Iterator[tuple[Waiter, QueuePosition]]:
-        """Yield everybody who waits, in order, with what the last look means for them."""
+    def positions(self, now: float) -> Iterator[tuple[Waiter, QueuePosition]]:
+        """Yield all waiters in order, each with its position."""
         limit, waiting = self.limit(now), len(self._queue)
         for position, waiter in enumerate(self._queue, 1):
             yield waiter, QueuePosition(position, waiting, self._running, limit)
@@ -167,12 +168,12 @@ class CapacityQueue:
         self._learned = (max(1, limit), now)
 
     def _reserved(self, now: float) -> int:
-        # A clock that was set back must not keep places for ever.
+        # A clock that was set back must not make a reservation last for hours.
         self._reservations = [each for each in self._reservations if 0 <= now - each.granted_at < RESERVED_FOR]
         return sum(not each.used for each in self._reservations)
 
     def _use_up(self, appeared: int) -> None:
-        # Whose a new list is cannot be seen. Somebody else's takes a place as well, so the sum is right.
+        # The API does not say who submitted a list. Another client's fills a slot as well, so the sum is right.
         for each in itertools.islice((each for each in self._reservations if not each.used), appeared):
             each.used = True
 
@@ -182,7 +183,7 @@ class CapacityQueue:
             return
         self._reservations.remove(mine)
         if mine.used:
-            # The list that used it up was another one's, whose reservation would be kept for nothing.
+            # The list that used it up belongs to another waiter, whose reservation is the one to end.
             self._use_up(1)
 
     def _remember(self, seen: Set[str]) -> None:
@@ -208,16 +209,16 @@ class ProgressLog:
         self._failures = 0
 
     def line(self, seen: QueuePosition | exceptions.MachFiveError, now: float) -> str | None:
-        """Return the line that a look is worth, None for none.
+        """Return the line to log after a read of the workspace, None for none.
 
-        :param seen: where the task stands, or why the workspace could not be looked at
+        :param seen: the task's position, or why the workspace could not be read
         """
         if isinstance(seen, exceptions.MachFiveError):
             self._failures += 1
             if self._failures not in (1, 3) and self._failures % 10:
                 return None
-            return f"The workspace could not be looked at ({self._failures} in a row), which is tried again: {seen}"
-        healed, self._failures = self._failures > 0, 0  # a trouble that was told has an end that is told
+            return f"The workspace could not be read ({self._failures} in a row), which is tried again: {seen}"
+        healed, self._failures = self._failures > 0, 0  # who was told of the failures is told of their end
         changed = self._told is None or (seen.position, seen.limit) != (self._told.position, self._told.limit)
         since = now - self._told_at
         if not healed and since < (_BETWEEN_LINES if changed else self._again_after):
@@ -227,11 +228,11 @@ class ProgressLog:
         return self._text(seen, now)
 
     def _text(self, seen: QueuePosition, now: float) -> str:
-        place = "next in line" if seen.position == 1 else f"number {seen.position} of {seen.waiting} in line here"
+        place = "first in the queue" if seen.position == 1 else f"number {seen.position} of {seen.waiting} in the queue"
         batches = "1 batch runs" if seen.running == 1 else f"{seen.running} batches run"
         limit = "its limit is not known" if seen.limit is None else f"its limit is taken to be {seen.limit}"
         return (
-            f"Waiting for room in the workspace, {place}: {batches}, {limit}. It has waited "
+            f"Waiting for a free slot in the workspace, {place}: {batches}, {limit}. It has waited "
             f"{duration(now - self._asked_at)} and gives up in {duration(self._deadline - now)} (capacity_timeout)."
         )
 
@@ -240,13 +241,13 @@ def no_capacity(waited: float, trouble: exceptions.MachFiveError | None = None) 
     """Return the error for a workspace that stayed full.
 
     :param waited: seconds since the task first asked
-    :param trouble: why the last look at the workspace failed, None if it did not
+    :param trouble: why the last read of the workspace failed, None if it did not
     """
-    unseen = f" The last look at it failed: {trouble}." if trouble else ""
+    unread = f" The last read of it failed: {trouble}." if trouble else ""
     return exceptions.CapacityTimeoutError(
-        f"the workspace had no room for another batch for {duration(waited)} (capacity_timeout).{unseen} Nothing was "
-        "bought. Raise capacity_timeout, submit fewer batches at a time (an Airflow pool helps), or ask MachFive for "
-        "a higher limit."
+        f"the workspace had no free slot for another batch for {duration(waited)} (capacity_timeout).{unread} Nothing "
+        "was bought. Raise capacity_timeout, submit fewer batches at a time (an Airflow pool helps), or ask MachFive "
+        "for a higher limit."
     )
 
 
@@ -271,25 +272,25 @@ def wait_on_worker(
 
     :param limit, not_before: as for :meth:`CapacityQueue.join`
     :raises CapacityTimeoutError: at the deadline
-    :raises MachFivePermanentError: if the workspace may not be looked at
+    :raises MachFivePermanentError: if the workspace may not be read
     """
-    room, journal = CapacityQueue(hook.settings.max_concurrent_batches), ProgressLog(asked_at, deadline)
-    room.join(asked_at, now(), limit, not_before)
-    # Who was refused a moment ago, or has nothing to judge by, must not ask again in the same breath.
-    pause = 0.0 if limit is None and room.hint else jittered(interval)
+    queue, progress = CapacityQueue(hook.settings.max_concurrent_batches), ProgressLog(asked_at, deadline)
+    queue.join(asked_at, now(), limit, not_before)
+    # At once only with a limit to compare with and no error response a moment ago.
+    pause = 0.0 if limit is None and queue.hint else jittered(interval)
     trouble: exceptions.MachFiveError | None = None
     while (left := deadline - now()) > 0:
-        if (pause := min(max(pause, room.paused_for(now())), left)) > 0:
+        if (pause := min(max(pause, queue.paused_for(now())), left)) > 0:
             sleep(pause)
         try:
             active, trouble = _running_now(hook), None
         except exceptions.MachFiveTransientError as error:
             trouble = error
         else:
-            if room.look(active, frozenset(), now()):
+            if queue.update(active, frozenset(), now()):
                 return
-        seen = trouble or next(standing for _, standing in room.standings(now()))
-        if line := journal.line(seen, now()):
+        seen = trouble or next(position for _, position in queue.positions(now()))
+        if line := progress.line(seen, now()):
             log.info("%s", line)
         pause = max(jittered(interval), (trouble and trouble.retry_after) or 0.0)
     raise no_capacity(now() - asked_at, trouble)

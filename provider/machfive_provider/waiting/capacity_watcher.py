@@ -1,4 +1,4 @@
-"""Waiting for room in the triggerer: one looker per connection, for all tasks that wait for its workspace."""
+"""Waiting for capacity in the triggerer: one watcher per connection, for all tasks that wait for its workspace."""
 
 from __future__ import annotations
 
@@ -19,56 +19,58 @@ from machfive_provider.waiting.shared_client import SharedClient, shared_client
 
 __all__ = ["wait_for_capacity"]
 
-_FIRST_LOOK = 60.0  # seconds granted to a first look, even past the deadline
+_FIRST_READ = 60.0  # seconds that a first read of the workspace may take, even past the deadline
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """What the looker tells a waiter.
+    """What the watcher tells a waiter.
 
-    :param interval: seconds between looks that suit it
-    :param news: set when there is something to see in the other fields
-    :param fatal: why no look will ever succeed
+    :param interval: seconds between reads of the workspace that this waiter asks for
+    :param news: set when another field has changed
+    :param seen: its position, or why the workspace could not be read
+    :param granted: whether it may submit
+    :param fatal: why no read will ever succeed
     """
 
     interval: float
     news: asyncio.Event = field(default_factory=asyncio.Event)
     seen: QueuePosition | exceptions.MachFiveError | None = None
-    woken: bool = False
+    granted: bool = False
     fatal: Exception | None = None
 
 
-class _Keeper:
-    """Looks at one workspace while somebody waits for room in it.
+class _CapacityWatcher:
+    """Reads which lists of one workspace are active, as long as somebody waits for a slot in it.
 
-    :param room: the queue; it outlives the keeper
-    :param reader: carries the reads; it must not be closed before the keeper
+    :param queue: it outlives the watcher
+    :param client: sends the reads; it must not be closed before the watcher
     """
 
-    def __init__(self, room: CapacityQueue, reader: SharedClient) -> None:
-        self._room, self._reader = room, reader
+    def __init__(self, queue: CapacityQueue, client: SharedClient) -> None:
+        self._queue, self._client = queue, client
         self._waiting: dict[Waiter, _Waiting] = {}
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._looked = float("-inf")
-        if room.looked_at is not None:
-            # Tasks that are refused one after the other must not cause a look each.
-            self._looked = self._loop.time() - max(0.0, time.time() - room.looked_at)
+        self._read_at = float("-inf")
+        if queue.updated_at is not None:
+            # Tasks that are refused one after the other must not cause a read each.
+            self._read_at = self._loop.time() - max(0.0, time.time() - queue.updated_at)
         # An empty context: what is logged underneath belongs to the triggerer, not to the task that came first.
         self._runner = self._loop.create_task(self._run(), context=contextvars.Context())
 
     async def wait(self, waiter: Waiter, interval: float, deadline: float, log: Any) -> None:
-        """Return when the waiter may submit; logs where it stands, from its own task. Raises as `wait_for_capacity`."""
+        """Return when the waiter may submit; logs its position, from its own task. Raises as `wait_for_capacity`."""
         waiting = self._waiting[waiter] = _Waiting(interval)
         self._changed.set()
-        journal = ProgressLog(waiter.asked_at, deadline)
+        progress = ProgressLog(waiter.asked_at, deadline)
         try:
-            while not waiting.woken:
+            while not waiting.granted:
                 if waiting.fatal is not None:
                     raise waiting.fatal
-                if waiting.seen is not None and (line := journal.line(waiting.seen, time.time())):
+                if waiting.seen is not None and (line := progress.line(waiting.seen, time.time())):
                     log.info("%s", line)
-                left = deadline - time.time() + (_FIRST_LOOK if waiting.seen is None else 0.0)
+                left = deadline - time.time() + (_FIRST_READ if waiting.seen is None else 0.0)
                 if left <= 0:
                     trouble = waiting.seen if isinstance(waiting.seen, exceptions.MachFiveError) else None
                     raise no_capacity(time.time() - waiter.asked_at, trouble)
@@ -77,7 +79,7 @@ class _Keeper:
             del self._waiting[waiter]
 
     async def close(self) -> None:
-        """Stop looking."""
+        """Stop reading."""
         self._runner.cancel()
         await asyncio.gather(self._runner, return_exceptions=True)
 
@@ -85,7 +87,7 @@ class _Keeper:
         while True:
             await self._until_due()
             try:
-                woken = await self._look()
+                granted = await self._read()
             except exceptions.MachFiveTransientError as error:
                 for waiting in self._waiting.values():
                     waiting.seen = error
@@ -93,8 +95,8 @@ class _Keeper:
                 for waiting in self._waiting.values():
                     waiting.fatal = error
             else:
-                self._tell(woken)
-            self._looked = self._loop.time()
+                self._tell(granted)
+            self._read_at = self._loop.time()
             for waiting in self._waiting.values():
                 waiting.news.set()
 
@@ -102,37 +104,37 @@ class _Keeper:
         spread = jittered(1.0)
         while True:
             interval = min((each.interval for each in self._waiting.values()), default=0.0)
-            # While nobody may be woken, a look could tell nothing that matters.
-            paused_until = self._loop.time() + self._room.paused_for(time.time())
-            left = max(self._looked + interval * spread, paused_until) - self._loop.time()
+            # While no slot may be granted, there is no use in a read.
+            paused_until = self._loop.time() + self._queue.paused_for(time.time())
+            left = max(self._read_at + interval * spread, paused_until) - self._loop.time()
             if left <= 0:
                 return
             await _set_within(self._changed, left)
 
-    async def _look(self) -> list[Waiter]:
-        self._room.hint = (await self._reader.settings()).max_concurrent_batches
+    async def _read(self) -> list[Waiter]:
+        self._queue.hint = (await self._client.settings()).max_concurrent_batches
         active = {list_id for status in RUNNING for list_id in await self._ids(status)}
         newest: set[str] = set()
-        if self._room.wants_newest(active, time.time()):
-            for each in await self._reader.send(protocol.list_lists()):
+        if self._queue.wants_newest(active, time.time()):
+            for each in await self._client.send(protocol.list_lists()):
                 newest.add(each.id)
                 if each.processing_status in RUNNING:
-                    active.add(each.id)  # it came between the reads
-        return self._room.look(active, newest, time.time())
+                    active.add(each.id)  # it came after the reads above
+        return self._queue.update(active, newest, time.time())
 
     async def _ids(self, status: str) -> set[str]:
         pages, ids = protocol.ListPages(status=status), set[str]()
         while not pages.done:
-            ids.update(each.id for each in pages.take(await self._reader.send(pages.call())))
+            ids.update(each.id for each in pages.take(await self._client.send(pages.call())))
         return ids
 
-    def _tell(self, woken: list[Waiter]) -> None:
-        for waiter, standing in self._room.standings(time.time()):
+    def _tell(self, granted: list[Waiter]) -> None:
+        for waiter, position in self._queue.positions(time.time()):
             if waiter in self._waiting:
-                self._waiting[waiter].seen = standing
-        for waiter in woken:
+                self._waiting[waiter].seen = position
+        for waiter in granted:
             if waiter in self._waiting:
-                self._waiting[waiter].woken = True
+                self._waiting[waiter].granted = True
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:
@@ -145,10 +147,10 @@ async def _set_within(event: asyncio.Event, seconds: float) -> None:
     event.clear()
 
 
-# By running loop, as the readers are. A room stays when its last waiter has gone, for what is reserved and learned;
-# it refers to nothing that would keep the loop alive.
-_rooms: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, CapacityQueue]] = WeakKeyDictionary()
-_keepers: PerLoop[_Keeper] = PerLoop()
+# By running loop, as the clients are. A queue stays when its last waiter has gone, for its reservations and the learned
+# limit; it holds no reference to the loop.
+_queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, CapacityQueue]] = WeakKeyDictionary()
+_watchers: PerLoop[_CapacityWatcher] = PerLoop()
 
 
 async def wait_for_capacity(
@@ -164,20 +166,20 @@ async def wait_for_capacity(
     """Return when the task may submit: in order with all that wait in this triggerer.
 
     :param asked_at: epoch seconds at which the task first asked
-    :param deadline: epoch seconds at which it gives up, after one look at least
-    :param interval: seconds between looks
+    :param deadline: epoch seconds at which it gives up, after one read at least
+    :param interval: seconds between reads
     :param limit, not_before: as for :meth:`CapacityQueue.join`
     :raises CapacityTimeoutError: at the deadline
-    :raises MachFivePermanentError: if the workspace may not be looked at
+    :raises MachFivePermanentError: if the workspace may not be read
     """
-    room = _rooms.setdefault(asyncio.get_running_loop(), {}).setdefault(conn_id, CapacityQueue())
-    waiter = room.join(asked_at, time.time(), limit, not_before)
+    queue = _queues.setdefault(asyncio.get_running_loop(), {}).setdefault(conn_id, CapacityQueue())
+    waiter = queue.join(asked_at, time.time(), limit, not_before)
     try:
         async with (
-            shared_client(conn_id) as reader,
-            _keepers.use(conn_id, lambda: _Keeper(room, reader)) as keeper,
+            shared_client(conn_id) as client,
+            _watchers.use(conn_id, lambda: _CapacityWatcher(queue, client)) as watcher,
         ):
-            await keeper.wait(waiter, interval, deadline, log)
+            await watcher.wait(waiter, interval, deadline, log)
     except BaseException:
-        room.leave(waiter)
+        queue.leave(waiter)
         raise

@@ -1,7 +1,7 @@
-"""What one look at a list means: one pure decision, and the loop of a worker that waits by itself.
+"""What one poll of a list means: one pure decision, and the loop of a worker that waits by itself.
 
-The decision knows no clock and no network: ``now`` is an argument, the look was taken by the caller.
-The trigger's loop (``triggers.lead_list``) feeds the same function.
+``decide_poll`` uses no clock and no network: ``now`` is an argument, and the caller has sent the poll. The loop of a
+worker (here) and that of a trigger (``triggers.lead_list``) both call it.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ __all__ = [
     "wait_for_list",
 ]
 
-SHORTEST_INTERVAL = 1.0  # seconds; MachFive asks for 10-30, and a typing error must not become a flood
-_NOT_VISIBLE_YET = 120.0  # seconds after submission in which a 404 is no news
-_FAILED_LOOKS = 10  # consecutive ones before giving up, and then only if ...
-_TROUBLE = 600.0  # ... the trouble has lasted so many seconds: a short outage must not fail a healthy list
+SHORTEST_INTERVAL = 1.0  # seconds; MachFive asks for 10-30 (docs/api.md); a typing error must not flood it
+_NOT_VISIBLE_YET = 120.0  # seconds after submission in which a 404 is expected
+_INVISIBLE = "invisible"  # in place of a status
+_FAILED_POLLS = 10  # in a row before giving up, and then only if ...
+_OUTAGE = 600.0  # ... they have failed for so many seconds: a short outage must not fail a task
+_LONGEST_BACKOFF = 60.0  # seconds between polls that fail, if the interval is not longer
 _FIRST_REPORT = 300.0  # seconds without news after which the log says that it still waits; then doubled
 _LAST_REPORT = 3600.0
 
@@ -46,9 +48,9 @@ _LAST_REPORT = 3600.0
 class Watch:
     """What is waited for, and how long.
 
-    :param interval: seconds between looks
+    :param interval: seconds between polls
     :param started_at: epoch seconds at which this attempt began to wait
-    :param deadline: epoch seconds after which the wait is given up; at least one look is always taken
+    :param deadline: epoch seconds after which the wait is given up; there is at least one poll
     :param submitted_at: epoch seconds of our own submission, None for somebody else's list
     """
 
@@ -61,7 +63,13 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is remembered from look to look."""
+    """What is kept from poll to poll.
+
+    :param status: the status last seen, None before the first
+    :param failures: how many polls in a row have failed
+    :param failing_since: epoch seconds of the first of them
+    :param report_after: seconds of waiting after which the log says that it still waits
+    """
 
     status: str | None = None
     failures: int = 0
@@ -71,7 +79,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Look again ``after`` so many seconds; ``notice`` is for the task's log, None when there is no news."""
+    """Poll again ``after`` so many seconds; ``notice`` is for the task's log, None if there is nothing to tell."""
 
     after: float
     progress: Progress
@@ -87,41 +95,41 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Waiting on makes no sense; ``error`` says why and whether a retry can help."""
+    """The wait is over without an end of the list; ``error`` says why and whether a retry can help."""
 
     error: exceptions.MachFiveError
 
 
 def decide_poll(
-    watch: Watch, progress: Progress, look: LeadList | exceptions.MachFiveError, now: float
+    watch: Watch, progress: Progress, polled: LeadList | exceptions.MachFiveError, now: float
 ) -> Wait | Done | GiveUp:
-    """Decide what a look means.
+    """Decide what a poll means.
 
-    :param look: the list as seen, or why it could not be seen
+    :param polled: the list as seen, or why it could not be seen
     :param now: epoch seconds
     """
-    if isinstance(look, LeadList):
-        if look.is_completed or look.is_failed:
-            return Done(look)
+    if isinstance(polled, LeadList):
+        if polled.is_completed or polled.is_failed:
+            return Done(polled)
         if now >= watch.deadline:
-            return GiveUp(_timed_out(watch, f"is still {look.processing_status} on MachFive's side", now))
-        return _still_running(watch, progress, look.processing_status, now)
-    if _not_visible_yet(watch, look, now):
+            return GiveUp(_timed_out(watch, f"is still {polled.processing_status} on MachFive's side", now))
+        return _still_running(watch, progress, polled.processing_status, now)
+    if _not_visible_yet(watch, polled, now):
         if now >= watch.deadline:
             return GiveUp(_timed_out(watch, "was not visible yet", now))
-        notice = f"List {watch.list_id} is not visible yet." if progress.status != "invisible" else None
-        return Wait(_pause(watch, now), replace(progress, status="invisible"), notice)
-    if not look.retryable:
-        return GiveUp(look)
-    return _failed_look(watch, progress, look, now)
+        notice = f"List {watch.list_id} is not visible yet." if progress.status != _INVISIBLE else None
+        return Wait(_pause(watch, now), replace(progress, status=_INVISIBLE), notice)
+    if not polled.retryable:
+        return GiveUp(polled)
+    return _failed_poll(watch, progress, polled, now)
 
 
 def next_news(watch: Watch, progress: Progress) -> tuple[str | None, float]:
-    """Return when :func:`decide_poll` has nothing to say to another look, so that it need not be asked.
+    """Return which polls :func:`decide_poll` would only wait on without a notice, so that it need not be asked.
 
-    :return: a status, and the epoch second until which seeing it again is no news; None if every look is
+    :return: the status last seen, and the epoch second before which seeing it again is no news; None if every poll is
     """
-    known = None if progress.failures else progress.status
+    known = None if progress.failures or progress.status == _INVISIBLE else progress.status
     return known, min(watch.deadline, watch.started_at + progress.report_after)
 
 
@@ -130,10 +138,10 @@ def _still_running(watch: Watch, progress: Progress, status: str, now: float) ->
     seen = replace(progress, status=status, failures=0, failing_since=None)
     if status != progress.status:
         before = f" (was {progress.status})" if progress.status else ""
-        strange = "" if status in RUNNING else " That status is not one this provider knows: it waits on."
+        unknown = "" if status in RUNNING else " That status is not one this provider knows: it waits on."
         notice = (
-            f"List {watch.list_id} is {status}{before} after {duration(waited)}; looking every "
-            f"{duration(watch.interval)}, until {_clock(watch.deadline)} at the latest.{strange}"
+            f"List {watch.list_id} is {status}{before} after {duration(waited)}; polling every "
+            f"{duration(watch.interval)}, until {_clock(watch.deadline)} at the latest.{unknown}"
         )
         return Wait(pause, seen, notice)
     if progress.failures:
@@ -141,29 +149,30 @@ def _still_running(watch: Watch, progress: Progress, status: str, now: float) ->
     if waited >= progress.report_after:
         later = waited + min(_LAST_REPORT, progress.report_after)
         notice = (
-            f"List {watch.list_id} is still {status} after {duration(waited)}; next look in {duration(pause)}, "
+            f"List {watch.list_id} is still {status} after {duration(waited)}; next poll in {duration(pause)}, "
             f"the last at {_clock(watch.deadline)}."
         )
         return Wait(pause, replace(seen, report_after=later), notice)
     return Wait(pause, seen)
 
 
-def _failed_look(watch: Watch, progress: Progress, error: exceptions.MachFiveError, now: float) -> Wait | GiveUp:
+def _failed_poll(watch: Watch, progress: Progress, error: exceptions.MachFiveError, now: float) -> Wait | GiveUp:
     failures, since = progress.failures + 1, progress.failing_since or now
     if now >= watch.deadline:
         return GiveUp(_timed_out(watch, f"could not be seen at the end ({error.message})", now))
-    if failures >= _FAILED_LOOKS and now - since >= _TROUBLE:
+    if failures >= _FAILED_POLLS and now - since >= _OUTAGE:
         return GiveUp(
             exceptions.PollingError(
-                f"gave up looking at list {watch.list_id} after {failures} failures in a row over "
+                f"gave up polling list {watch.list_id} after {failures} failures in a row over "
                 f"{duration(now - since)}; the list itself may be fine. The last failure: {error}",
                 request_id=error.request_id,
             )
         )
-    pause = min(max(watch.interval, error.retry_after or 0.0), max(0.0, watch.deadline - now))
+    longer = min(_LONGEST_BACKOFF, watch.interval * 2 ** min(failures - 1, 6))
+    pause = min(max(watch.interval, longer, error.retry_after or 0.0), max(0.0, watch.deadline - now))
     notice = None
     if failures in (1, 3) or failures % 10 == 0:
-        notice = f"Look {failures} in a row at list {watch.list_id} failed; next in {duration(pause)}. {error}"
+        notice = f"Poll {failures} in a row of list {watch.list_id} failed; next in {duration(pause)}. {error}"
     return Wait(pause, replace(progress, failures=failures, failing_since=since), notice)
 
 
@@ -205,7 +214,7 @@ def jittered(seconds: float) -> float:
 
 
 def poll_list(hook: MachFiveHook, list_id: str) -> LeadList:
-    """Take one look; on a 401 the connection is read once more, because keys are rotated during long waits."""
+    """Poll a list; on a 401 the connection is read once more, because keys are rotated during long waits."""
     try:
         return hook.get_list(list_id)
     except exceptions.UnauthorizedError:
@@ -215,14 +224,14 @@ def poll_list(hook: MachFiveHook, list_id: str) -> LeadList:
 
 def wait_for_list(
     watch: Watch,
-    look: Callable[[str], LeadList],
+    poll: Callable[[str], LeadList],
     log: Any,
     sleep: Callable[[float], None],
     now: Callable[[], float],
 ) -> LeadList:
     """Wait on this worker until the list has ended; return it, completed or failed.
 
-    :param look: takes one look; raises a ``MachFiveError``
+    :param poll: polls a list; raises a ``MachFiveError``
     :param sleep: pauses for so many seconds
     :param now: tells the epoch second
     :raises MachFiveError: whatever :func:`decide_poll` gives up with
@@ -230,10 +239,10 @@ def wait_for_list(
     progress = Progress()
     while True:
         try:
-            seen: LeadList | exceptions.MachFiveError = look(watch.list_id)
+            polled: LeadList | exceptions.MachFiveError = poll(watch.list_id)
         except exceptions.MachFiveError as error:
-            seen = error
-        match decide_poll(watch, progress, seen, now()):
+            polled = error
+        match decide_poll(watch, progress, polled, now()):
             case Done(lead_list):
                 return lead_list
             case GiveUp(reason):

@@ -14,7 +14,7 @@ __all__ = ["PerLoop"]
 
 class _Closable(Protocol):
     async def close(self) -> None:
-        """End it."""
+        """Let go of what it holds."""
 
 
 T = TypeVar("T", bound=_Closable)
@@ -22,12 +22,12 @@ T = TypeVar("T", bound=_Closable)
 
 @dataclass(slots=True)
 class _Share(Generic[T]):
-    thing: T
+    shared: T
     users: int = 0
 
 
 class PerLoop(Generic[T]):
-    """One thing for each key and running loop, made for its first user and closed after its last.
+    """One object for each key and running loop, made for its first user and closed after its last.
 
     By loop, because ``dag.test()`` makes a new one for each trigger.
     """
@@ -37,21 +37,21 @@ class PerLoop(Generic[T]):
 
     @asynccontextmanager
     async def use(self, key: str, make: Callable[[], T]) -> AsyncIterator[T]:
-        """Join the thing of this key on the running loop, making it if nobody uses one."""
+        """Join the object of this key on the running loop; it is made if there is none."""
         shares = self._shares.setdefault(asyncio.get_running_loop(), {})
         if key not in shares:
             shares[key] = _Share(make())
         share = shares[key]
         share.users += 1
         try:
-            yield share.thing
+            yield share.shared
         finally:
             share.users -= 1
             if not share.users:
                 del shares[key]
-                await share.thing.close()
+                await share.shared.close()
 
     def in_use(self) -> dict[str, T]:
         """Return what is in use on the running loop, by key."""
         shares = self._shares.get(asyncio.get_running_loop(), {})
-        return {key: share.thing for key, share in shares.items()}
+        return {key: share.shared for key, share in shares.items()}

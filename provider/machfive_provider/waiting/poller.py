@@ -1,8 +1,15 @@
-"""One poller for all triggers of a connection in a triggerer: it asks for all their lists at once.
+"""One poller for all triggers of a connection in a triggerer: it polls all their lists together, in rounds.
 
-A trigger says when it wants a look at a list and what would be no news. The poller takes looks in rounds and hands
-on what is news, so that a list that goes on running costs next to nothing. It only ever sends GETs, so running a
-trigger twice is harmless.
+A trigger asks for the next poll of a list that is news to it. A round takes what is due:
+
+1. One or two lists are asked for by id. For more, pages of a hundred lists are read (``docs/api.md``: ``GET /lists``),
+   at most two and one for each ten lists. What a page shows counts for everybody, due or not.
+2. A list that no page has shown has ended, moved between two pages, or is behind the lists of other clients. It is
+   asked for by id. Only that tells an end, because a page lacks the list's figures.
+3. After eight failures without a success the API is taken to be down, and the rest of the round is told so.
+
+No round depends on what an earlier one has found. Only GETs are sent, so that a trigger that runs twice, as after the
+loss of a triggerer, is harmless.
 """
 
 from __future__ import annotations
@@ -11,35 +18,76 @@ import asyncio
 import contextvars
 import random
 import time
-from contextlib import AbstractAsyncContextManager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 
+from machfive_provider.api import protocol
+from machfive_provider.api.models import RUNNING, LeadList
+from machfive_provider.exceptions import ConfigurationError, MachFiveError, UnauthorizedError
 from machfive_provider.waiting.per_loop import PerLoop
-from machfive_provider.waiting.rounds import Rounds
-from machfive_provider.waiting.shared_client import shared_client
-from machfive_provider.waiting.wishes import NEVER, Look, Wish, Wishes
+from machfive_provider.waiting.shared_client import AT_ONCE, NotWantedError, SharedClient, shared_client
 
 __all__ = ["SharedPoller", "shared_poller"]
 
-_SPREAD = 0.1  # of an interval: how far first looks are spread, so that triggerers that start together part
-_ROUNDS = 10  # at most, in the shortest interval: who comes one after the other is looked at together ...
-_LONGEST_GATHERING = 1.0  # ... and waits no longer than so many seconds for it
+_SHORTEST_GAP = 1.0  # seconds between two rounds at least, or ...
+_GAPS = 10  # ... this part of the shortest interval, if that is longer
+_FEW = 2  # lists that are asked for by id: pages of two statuses would be as many requests
+_LISTS_A_PAGE = 10  # how many lists that are due allow for one more page
+_MOST_FAILURES = 8  # in a round without a success
+_NEVER = float("inf")
+
+
+@dataclass(slots=True, eq=False)
+class _PollRequest:
+    """One trigger's request for the next poll that is news to it. Points in time are on the loop's clock.
+
+    :param answer: what the poll has found; set once
+    :param interval: seconds between polls
+    :param due: when the next poll is due; never, while the list is being asked for
+    :param deadline: when there is a poll whatever the interval
+    :param known: the status last seen, None if none was; seeing it again is no news ...
+    :param quiet_until: ... before this time
+    """
+
+    answer: asyncio.Future[LeadList | MachFiveError]
+    interval: float
+    due: float
+    deadline: float
+    known: str | None
+    quiet_until: float
+
+    def take(self, polled: LeadList | MachFiveError, now: float) -> float:
+        """Answer with what a poll has found if that is news; return when the next poll is due."""
+        if isinstance(polled, LeadList) and polled.processing_status == self.known and now < self.quiet_until:
+            self.due = min(now + self.interval, self.deadline)
+        else:
+            self.due = _NEVER
+            if not self.answer.done():
+                self.answer.set_result(polled)
+        return self.due
 
 
 class SharedPoller:
-    """Takes looks at lists when they are due, for any number of waiters.
+    """Polls lists for any number of triggers.
 
-    :param conn_id: the Airflow connection all its waiters share
+    :param client: sends the requests; at most eight at once, and none while the API asks for a pause
     """
 
-    def __init__(self, conn_id: str) -> None:
-        self.conn_id = conn_id
-        self._wishes = Wishes()
-        self._last_round = float("-inf")
+    def __init__(self, client: SharedClient) -> None:
+        self._client = client
         self._loop = asyncio.get_running_loop()
-        # An empty context: what the poller logs belongs to the triggerer, not to the task that came first.
-        self._runner = self._loop.create_task(self._run(), context=contextvars.Context())
+        # An empty context: what is logged in a round belongs to the triggerer, not to the task that came first.
+        self._context = contextvars.Context()
+        self._requests: dict[str, list[_PollRequest]] = {}
+        self._rounds: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_round = self._gap = _NEVER
+        self._last_round = -_NEVER
 
-    async def look(
+    async def next_poll(
         self,
         list_id: str,
         after: float,
@@ -48,75 +96,190 @@ class SharedPoller:
         deadline: float,
         known: str | None = None,
         quiet_until: float = 0.0,
-        since: float | None = None,
-    ) -> Look:
-        """Return the first look at a list that is news; waits for as long as there is none.
+    ) -> LeadList | MachFiveError:
+        """Return the next poll of a list that is news: the list as seen, or why it could not be seen.
 
-        :param after: seconds before the first look
-        :param interval: seconds between looks from then on
-        :param deadline: epoch seconds at which there is a look whatever the interval
-        :param known: a status that is no news, None if every look is
-        :param quiet_until: epoch seconds from which on every look is news
-        :param since: ``taken_at`` of the look before, from which ``after`` counts; None for now
+        :param after: seconds until the first poll; it comes sooner if it can join others'
+        :param interval: seconds between polls from then on
+        :param deadline: epoch seconds at which there is a poll whatever the interval
+        :param known: the status last seen, None if none was; to see it again is no news ...
+        :param quiet_until: ... before this epoch second
+        :raises ConfigurationError: if the id is no UUID
         """
+        key = protocol.check_uuid("list_id", list_id)
         now, ahead = self._loop.time(), self._loop.time() - time.time()
-        if since is None:
-            due = now + after - random.uniform(0, _SPREAD) * min(after, interval)  # noqa: S311 - not for secrets
-        else:
-            due = max(now, since + after)  # what was looked at in one round stays together
-        wish = Wish(
+        request = _PollRequest(
             answer=self._loop.create_future(),
             interval=interval,
-            due=due,
+            due=min(now + after, max(now, deadline + ahead)),
             deadline=deadline + ahead,
             known=known,
             quiet_until=quiet_until + ahead,
-            looked_at=since or 0.0,
         )
-        self._wishes.add(list_id.lower(), wish)
+        self._requests.setdefault(key, []).append(request)
+        self._gap = min(self._gap, _gap(interval))
+        self._plan(request)
         try:
-            return await wish.answer
+            return await request.answer
         finally:
-            self._wishes.remove(list_id.lower(), wish)
+            self._requests[key].remove(request)
+            if not self._requests[key]:
+                del self._requests[key]
 
     async def close(self) -> None:
-        """Stop looking and let go of the reader."""
-        self._runner.cancel()
-        await asyncio.gather(self._runner, return_exceptions=True)
+        """Stop polling."""
+        if self._timer:
+            self._timer.cancel()
+        for task in self._rounds:
+            task.cancel()
+        await asyncio.gather(*self._rounds, return_exceptions=True)
 
-    async def _run(self) -> None:
-        async with shared_client(self.conn_id) as reader:
-            rounds = Rounds(reader, self._wishes)
-            try:
-                while True:
-                    await self._until_due(rounds)
-                    self._last_round = began = self._loop.time()
-                    due = self._wishes.due(began)
-                    try:
-                        await rounds.take(due, began)
-                    except Exception as error:  # noqa: BLE001 - the waiters must hear of it, not hang
-                        self._wishes.break_off(due, error)
-                    self._wishes.plan()
-            finally:
-                await rounds.close()
+    # --- when there is a round
 
-    async def _until_due(self, rounds: Rounds) -> None:
-        while True:
-            self._wishes.sooner.clear()
-            gathered = self._last_round + min(_LONGEST_GATHERING, self._wishes.shortest / _ROUNDS)
-            left = max(self._wishes.next_due, gathered, rounds.backing_off_until) - self._loop.time()
-            if left <= 0:
-                return
-            try:
-                async with asyncio.timeout(None if left == NEVER else left):
-                    await self._wishes.sooner.wait()
-            except TimeoutError:
+    def _plan(self, request: _PollRequest) -> None:
+        """Have a round when a request is due, unless one comes sooner."""
+        # A poll at the deadline, the last one, waits for no gap.
+        is_last = request.due >= request.deadline
+        at = request.due if is_last else max(request.due, self._last_round + self._gap)
+        if at < self._next_round:
+            if self._timer:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(at, self._begin_round, context=self._context)
+            self._next_round = at
+
+    def _begin_round(self) -> None:
+        now = self._last_round = max(self._loop.time(), self._next_round)  # a timer may come a nanosecond early
+        requests = [request for each in self._requests.values() for request in each]
+        self._gap = _gap(min((each.interval for each in requests), default=0.0))
+        # What is due before the next round can be joins this one.
+        soon = now + self._gap
+        due = [key for key, each in self._requests.items() if any(request.due <= soon for request in each)]
+        for key in due:
+            for request in self._requests[key]:
+                request.due = _NEVER
+        self._timer, self._next_round = None, _NEVER
+        for request in requests:
+            self._plan(request)
+        if due:
+            # A task of its own: one answer that is long in coming must hold up no later round.
+            task = self._loop.create_task(self._round(due))
+            self._rounds.add(task)
+            task.add_done_callback(self._rounds.discard)
+
+    # --- one round
+
+    async def _round(self, due: list[str]) -> None:
+        try:
+            left = due if len(due) <= _FEW else await self._read_pages(due)
+            await self._ask_for(left)
+        except MachFiveError as error:  # final for all: the key is refused, or the connection is gone
+            for key in due:
+                self._tell(key, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the triggers must hear of it, not hang
+            for request in (request for key in due for request in self._requests.get(key, ())):
+                if not request.answer.done():
+                    request.answer.set_exception(error)
+
+    def _tell(self, key: str, polled: LeadList | MachFiveError) -> None:
+        now = self._loop.time()
+        for request in self._requests.get(key, ()):
+            if request.take(polled, now) != _NEVER:
+                self._plan(request)
+
+    async def _read_pages(self, due: list[str]) -> list[str]:
+        """Read pages until they have shown every list that is due, or have been enough; return those not shown."""
+        unseen, pages_left = set(due), len(due) // _LISTS_A_PAGE + 2
+        last_seen = Counter(request.known for key in due for request in self._requests.get(key, ()) if request.known)
+        for status in sorted({*RUNNING, *last_seen}, key=lambda each: (-last_seen[each], each)):
+            offset, more = 0, True
+            while more and unseen and pages_left:
+                # As many pages at once as so many lists need, if they are all in this status.
+                count = min(AT_ONCE, pages_left, -(-len(unseen) // protocol.PAGE_SIZE))
+                offsets = range(offset, offset + count * protocol.PAGE_SIZE, protocol.PAGE_SIZE)
+                pages = await asyncio.gather(*(self._read_page(status, each) for each in offsets))
+                unseen.difference_update(*(shown for shown, _ in pages))
+                # Any short page is the last one. A page that failed says nothing, unless all of them did.
+                lengths = [length for _, length in pages if length is not None]
+                more = bool(lengths) and min(lengths) >= protocol.PAGE_SIZE
+                offset, pages_left = offset + count * protocol.PAGE_SIZE, pages_left - count
+        return list(unseen)
+
+    async def _read_page(self, status: str, offset: int) -> tuple[set[str], int | None]:
+        """Read a page and tell what it shows; return the lists shown in work, and its length, None if it failed."""
+        try:
+            page = await self._client.send(protocol.list_statuses(status, offset))
+        except (UnauthorizedError, ConfigurationError):
+            raise
+        except MachFiveError:  # what it would have shown is asked for by id
+            return set(), None
+        shown = set()
+        for list_id, seen in page:
+            key, lead_list = list_id.lower(), LeadList(list_id, seen)
+            if key in self._requests and not (lead_list.is_completed or lead_list.is_failed):
+                self._tell(key, lead_list)
+                shown.add(key)
+        return shown, len(page)
+
+    async def _ask_for(self, keys: Iterable[str]) -> None:
+        """Ask for lists by id, eight at a time."""
+        left = list(keys)
+        random.shuffle(left)  # lists that always fail must not come first in every round
+        tally = _Tally()
+        workers = (self._ask_on(left, tally) for _ in left[:AT_ONCE])
+        for outcome in await asyncio.gather(*workers, return_exceptions=True):
+            if outcome:
+                raise outcome
+
+    async def _ask_on(self, left: list[str], tally: _Tally) -> None:
+        while left:
+            key = left.pop()
+            if tally.is_outage and tally.last:
+                self._tell(key, tally.last)
                 continue
+            try:
+                lead_list = await self._client.send(
+                    protocol.get_list(key), wanted=partial(self._requests.__contains__, key)
+                )
+            except NotWantedError:
+                continue
+            except (UnauthorizedError, ConfigurationError):
+                left.clear()
+                raise
+            except MachFiveError as error:
+                if error.retryable:  # what is final says nothing of other lists
+                    tally.failures, tally.last = tally.failures + 1, error
+                self._tell(key, error)
+            else:
+                tally.succeeded = True
+                self._tell(key, lead_list)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What asking for lists by id has brought in one round."""
+
+    failures: int = 0
+    succeeded: bool = False
+    last: MachFiveError | None = None
+
+    @property
+    def is_outage(self) -> bool:
+        return self.failures >= _MOST_FAILURES and not self.succeeded
+
+
+def _gap(shortest_interval: float) -> float:
+    """Return the seconds between the beginnings of two rounds at least."""
+    return max(_SHORTEST_GAP, shortest_interval / _GAPS)
 
 
 _pollers: PerLoop[SharedPoller] = PerLoop()
 
 
-def shared_poller(conn_id: str) -> AbstractAsyncContextManager[SharedPoller]:
+@asynccontextmanager
+async def shared_poller(conn_id: str) -> AsyncIterator[SharedPoller]:
     """Join the poller of a connection on this event loop; the last one to leave ends it."""
-    return _pollers.use(conn_id, lambda: SharedPoller(conn_id))
+    async with (
+        shared_client(conn_id) as client,
+        _pollers.use(conn_id, lambda: SharedPoller(client)) as poller,
+    ):
+        yield poller

@@ -20,29 +20,30 @@ from machfive_provider.exceptions import MachFiveError, RateLimitedError, Unauth
 from machfive_provider.formatting import counted, duration
 from machfive_provider.hooks.connection import ConnectionSettings
 from machfive_provider.hooks.machfive import load_settings_async
-from machfive_provider.waiting.paging import AT_ONCE
 from machfive_provider.waiting.per_loop import PerLoop
 
-__all__ = ["NotWantedError", "SharedClient", "shared_client"]
+__all__ = ["AT_ONCE", "NotWantedError", "SharedClient", "shared_client"]
 
 T = TypeVar("T")
 
-_LONGEST_PAUSE = 300.0  # seconds; how long the API's wish may hold back a read, whatever it asks for
+AT_ONCE = 8  # requests under way at the same time
+
+_LONGEST_PAUSE = 300.0  # seconds for which a read is held back, whatever Retry-After says
 _UNASKED_PAUSE = 10.0  # seconds after a 429 that does not say how long
 _REPORT_EVERY = 600.0  # seconds between two lines about the traffic
 
 _log = logging.getLogger(__name__)
 
-# While Airflow imports the triggers; later it would be one long callback of ours on its loop.
+# Here, while Airflow imports the triggers: later it would hold up the event loop in one long callback.
 preload()
 
 
 class NotWantedError(Exception):
-    """The read was held back until nobody wanted it any more; it was not sent."""
+    """The read was not sent, because nobody wanted it any more when the API could be asked again."""
 
 
 class SharedClient:
-    """Sends reads for any number of users, at most so many at a time.
+    """Sends reads for any number of triggers, eight at once at the most.
 
     :param conn_id: the Airflow connection all of them share
     """
@@ -50,7 +51,7 @@ class SharedClient:
     def __init__(self, conn_id: str) -> None:
         self.conn_id = conn_id
         self._loop = asyncio.get_running_loop()
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(AT_ONCE)
         self._connecting = asyncio.Lock()
         self._client: AsyncMachFiveClient | None = None
         self._settings: ConnectionSettings | None = None
@@ -64,14 +65,14 @@ class SharedClient:
         On a 401 the connection is read once more, because keys are rotated.
 
         :param wanted: asked right before it is sent, which may be minutes later
-        :raises MachFiveError: as the API answers, or if the read was held back for longer than a waiter can bear
+        :raises MachFiveError: as the API responds; ``RateLimitedError`` after five minutes of being held back
         :raises NotWantedError: if it was not sent because it was not wanted any more
         """
         give_up = self._loop.time() + _LONGEST_PAUSE
         while True:
             await self._pause_over(give_up)
-            async with self._places:
-                # Another's answer may have begun a pause while this one queued.
+            async with self._slots:
+                # A response to another read may have begun a pause while this one waited for its slot.
                 if self._paused_until > self._loop.time():
                     continue
                 if not wanted():
@@ -121,13 +122,13 @@ class SharedClient:
             return await self._send_with(await self._connect(client), call)
 
     async def _send_with(self, client: AsyncMachFiveClient, call: Call[T]) -> T:
-        # A client that was replaced is closed by whoever uses it last, not under the feet of the others.
+        # After a change of the key, the old client is closed by the last read that uses it.
         self._users[client] += 1
         failed = True
         try:
-            answer = await client.send(call)
+            response = await client.send(call)
             failed = False
-            return answer
+            return response
         finally:
             self._traffic.note(call.request.endpoint, failed=failed, now=self._loop.time())
             self._users[client] -= 1
@@ -175,9 +176,9 @@ class _Traffic:
         self._failed, self._since = 0, now
 
 
-_readers: PerLoop[SharedClient] = PerLoop()
+_clients: PerLoop[SharedClient] = PerLoop()
 
 
 def shared_client(conn_id: str) -> AbstractAsyncContextManager[SharedClient]:
-    """Join the reader of a connection on this event loop; the last one to leave closes its connections."""
-    return _readers.use(conn_id, lambda: SharedClient(conn_id))
+    """Join the client of a connection on this event loop; the last one to leave closes it."""
+    return _clients.use(conn_id, lambda: SharedClient(conn_id))
