@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 
@@ -26,11 +25,6 @@ class Clock:
         self.slept.append(seconds)
         self.advance(seconds)
         assert len(self.slept) < 1000, "it waits for ever"
-
-    async def sleep_in_loop(self, seconds: float) -> None:
-        """Take the place of ``asyncio.sleep`` where a trigger waits for a moment of the wall clock."""
-        self.sleep(seconds)
-        await asyncio.sleep(0)
 
 
 class Pauses(list[float]):

@@ -27,16 +27,11 @@ settings.load_profile("provider")
 import asyncio  # noqa: E402
 import logging  # noqa: E402
 import time  # noqa: E402
-from types import SimpleNamespace  # noqa: E402
 
 from machfive_provider.sandbox import Sandbox, SandboxSettings  # noqa: E402
-from machfive_provider.triggers import unanswered_purchase  # noqa: E402
-from tests import virtual  # noqa: E402
+from tests import tasks, virtual  # noqa: E402
 from tests.clock import Clock  # noqa: E402
 from tests.tasks import Logs, set_connection  # noqa: E402
-
-# looptime asks for the event loop of every test, a synchronous one too; without this it makes one that nobody closes.
-asyncio.set_event_loop(None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -83,8 +78,6 @@ def clock(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Cl
     given.slept.clear()
     monkeypatch.setattr(time, "time", given)
     monkeypatch.setattr(time, "sleep", given.sleep)
-    loop_sleep = SimpleNamespace(**{**vars(asyncio), "sleep": given.sleep_in_loop})
-    monkeypatch.setattr(unanswered_purchase, "asyncio", loop_sleep)
     return given
 
 
@@ -104,8 +97,8 @@ def timed_sandbox(running_timed_sandbox: tuple[Sandbox, Clock], clock: Clock) ->
 
 
 def pytest_asyncio_loop_factories(item: Any) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Let a test that asks for the sandbox in its own loop live on virtual time."""
-    is_virtual = "workspace" in item.fixturenames
+    """Let a test that asks for the sandbox in its own loop, or is marked so, live on virtual time."""
+    is_virtual = "workspace" in item.fixturenames or item.get_closest_marker("virtual_time")
     return {"loop": virtual.VirtualLoop if is_virtual else asyncio.new_event_loop}
 
 
@@ -132,6 +125,8 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def point(to: Sandbox | None = None, **fields: Any) -> None:
         known = {"host": to.base_url, "password": to.api_key} if to else {}
+        if to:
+            monkeypatch.setitem(tasks.connected, to.base_url, to)
         set_connection(monkeypatch.setenv, **{**known, **fields})
 
     return point

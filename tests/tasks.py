@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-import threading
+import os
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pendulum
 import pytest
@@ -17,6 +19,11 @@ from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
 from machfive_provider.sandbox import Sandbox
+from tests import virtual
+from tests.clock import Clock
+
+connected: dict[str, Sandbox] = {}
+"""The running sandboxes to which a test has pointed the connection, by base URL."""
 
 UNKNOWN_ID = "00000000-0000-4000-8000-000000000000"
 
@@ -109,15 +116,22 @@ def task_context(task: Any, store: StateStore | None = None, began: Any = None, 
 
 
 class Run:
-    """One try of a task, driven through its deferrals as Airflow does, only without the pauses.
+    """One try of a task, driven through its deferrals as Airflow does, with triggers on virtual time.
 
-    :param between: called while a trigger runs, on another thread, with the trigger
+    :param between, after: as for :func:`run_trigger`
     """
 
-    def __init__(self, task: Any, context: Any = None, between: Callable[[Any], None] | None = None, **ti: Any) -> None:
+    def __init__(
+        self,
+        task: Any,
+        context: Any = None,
+        between: Callable[[Any], Any] | None = None,
+        after: float | None = None,
+        **ti: Any,
+    ) -> None:
         self.task = task
         self.context = context or task_context(task, **ti)
-        self.between = between
+        self.between, self.after = between, after
         self.triggers: list[Any] = []
         self.ended_in_triggerer = False
 
@@ -144,31 +158,32 @@ class Run:
             method = left.method_name
 
     def _event_of(self, trigger: Any) -> TriggerEvent:
-        helper = threading.Thread(target=self.between, args=(trigger,)) if self.between else None
-        if helper:
-            helper.start()
-        try:
-            events = asyncio.run(events_of(hurried(trigger)))
-        finally:
-            if helper:
-                helper.join()
-        assert len(events) == 1
-        return events[0]
+        return run_trigger(trigger, self.between, self.after)
 
 
-def hurried(trigger: Any) -> Any:
-    """Return the trigger as the triggerer gets it, through its serialised form, but looking all the time.
+def run_trigger(trigger: Any, between: Callable[[Any], Any] | None = None, after: float | None = None) -> TriggerEvent:
+    """Run a trigger as the triggerer gets it, through its serialised form, on virtual time; return its one event.
 
-    The one that waits for a moment of the wall clock keeps its pauses: the ``clock`` lets them pass.
+    Its requests reach the sandbox of the connection without a socket. The clock of the test moves with the loop's.
+
+    :param between: called with the trigger while it runs, after so many virtual seconds
+    :param after: one and a half polls by default
     """
     path, kwargs = trigger.serialize()
     assert path == f"{type(trigger).__module__}.{type(trigger).__qualname__}"
-    kwargs = json.loads(json.dumps(kwargs))
-    if "first_look_at" in kwargs:
-        kwargs["first_look_at"] = 0.0
-    if "until" in kwargs:
-        return type(trigger)(**kwargs)
-    return type(trigger)(**{**kwargs, "poll_interval": 0.01})
+    made = type(trigger)(**json.loads(json.dumps(kwargs)))
+    clock = time.time if isinstance(time.time, Clock) else Clock()
+    loop = virtual.VirtualLoop(clock.advance)
+    if between:
+        loop.call_later(1.5 * trigger.poll_interval if after is None else after, between, trigger)
+    host = json.loads(os.environ["AIRFLOW_CONN_MACHFIVE_DEFAULT"]).get("host")
+    with (
+        mock.patch.object(time, "time", clock),
+        mock.patch("httpx._client.AsyncHTTPTransport", virtual.Network(connected.get(host)).open),
+        asyncio.Runner(loop_factory=lambda: loop) as runner,
+    ):
+        (event,) = runner.run(events_of(made, patience=1e9))
+    return event
 
 
 async def events_of(trigger: Any, patience: float = 30.0) -> list[TriggerEvent]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -17,10 +18,14 @@ EPOCH = 1_770_000_000.0  # seconds; what time.time() says when a loop begins
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time stands still while there is something to do, and else jumps to the next timer."""
+    """An event loop whose time stands still while there is something to do, and else jumps to the next timer.
 
-    def __init__(self) -> None:
+    :param on_jump: called with the seconds of each jump
+    """
+
+    def __init__(self, on_jump: Callable[[float], Any] = lambda _: None) -> None:
         self.now = 0.0
+        self.on_jump = on_jump
         self.in_threads = 0
         super().__init__(_Selector(self))
 
@@ -48,14 +53,18 @@ class _Selector(selectors.DefaultSelector):
         if ready := super().select(0):
             return ready
         self._loop.now += timeout or 0.0
+        self._loop.on_jump(timeout or 0.0)
         return []
 
 
 class Network(httpx.AsyncBaseTransport):
-    """Takes the place of httpx's own transport: carries requests to a sandbox in the same loop."""
+    """Takes the place of httpx's own transport: carries requests to a sandbox in the same loop.
 
-    def __init__(self, sandbox: Sandbox) -> None:
-        self._to_sandbox = httpx.ASGITransport(sandbox.app)
+    :param sandbox: None where nothing can be reached
+    """
+
+    def __init__(self, sandbox: Sandbox | None) -> None:
+        self._to_sandbox = sandbox and httpx.ASGITransport(sandbox.app)
         self.clients = 0
 
     def open(self, **_: Any) -> Network:
@@ -67,6 +76,8 @@ class Network(httpx.AsyncBaseTransport):
         self.clients -= 1
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self._to_sandbox is None:
+            raise httpx.ConnectError("nothing listens there", request=request)
         try:
             async with asyncio.timeout(request.extensions["timeout"]["read"]):
                 return await self._to_sandbox.handle_async_request(request)

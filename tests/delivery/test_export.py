@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from machfive_provider.api.models import Lead, LeadList
 from machfive_provider.delivery.count import Expected, Figures, compare, digest
 from machfive_provider.delivery.destination import Destination
-from machfive_provider.delivery.export import FORMATS, MISSING_POLICIES, iter_leads, write_export, write_missing
+from machfive_provider.delivery.export import iter_leads, write_export, write_missing
 from machfive_provider.exceptions import ProtocolError, TransportError
 
 
@@ -65,10 +65,6 @@ def export(
     written = path.read_bytes()
     assert figures.bytes == len(written)
     return figures, written, api.asked
-
-
-def test_the_formats_and_policies():
-    assert (FORMATS, MISSING_POLICIES) == (("csv", "json", "jsonl"), ("fail", "warn", "ignore"))
 
 
 def test_json_passes_through_untouched(tmp_path: Path):

@@ -10,9 +10,9 @@ import pytest
 
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from tests.sandbox.conftest import LEAD
-from tests.sandbox.transport import SandboxTransport
+from tests.virtual import Network
 
-pytestmark = pytest.mark.looptime
+pytestmark = pytest.mark.virtual_time
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ async def sandbox() -> Sandbox:
 async def client(sandbox: Sandbox) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"X-API-Key": sandbox.api_key}
     async with httpx.AsyncClient(
-        transport=SandboxTransport(sandbox), base_url="https://app.machfive.io/api/v1", headers=headers, timeout=100
+        transport=Network(sandbox), base_url="https://app.machfive.io/api/v1", headers=headers, timeout=100
     ) as client:
         yield client
 

@@ -23,6 +23,8 @@ __all__ = [
     "Lead",
     "LeadList",
     "ShapeError",
+    "array",
+    "id_and_status",
 ]
 
 RUNNING = ("pending", "processing")

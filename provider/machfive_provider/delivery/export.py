@@ -21,10 +21,8 @@ from machfive_provider.exceptions import ProtocolError
 if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
 
-__all__ = ["FORMATS", "MISSING_POLICIES", "iter_leads", "write_export", "write_missing"]
+__all__ = ["iter_leads", "write_export", "write_missing"]
 
-FORMATS = ("csv", "json", "jsonl")
-MISSING_POLICIES = ("fail", "warn", "ignore")
 _HEAD = 64 * 1024
 _LONGEST_LINE = 4 * 1024 * 1024  # characters; the csv module takes cells of up to 128 Ki, so this is 32 of them
 _EMAIL_HEADERS = ("email", "e-mail", "email address", "email_address")

@@ -17,10 +17,8 @@ from machfive_provider.exceptions import ConfigurationError, InvalidLeadsError
 from machfive_provider.formatting import kind_of
 from machfive_provider.leads.files import MisshapenRow, Row, parse_json_leads, read_file
 
-__all__ = ["DUPLICATE_POLICIES", "INVALID_POLICIES", "PreparedLeads", "prepare", "read_leads", "single_lead"]
+__all__ = ["PreparedLeads", "prepare", "read_leads", "single_lead"]
 
-INVALID_POLICIES = ("fail", "skip")
-DUPLICATE_POLICIES = ("fail", "first")
 _SHOWN = 10
 
 # Column names of CRM exports, in lower case and without punctuation. The first one found in a file is used.
@@ -104,8 +102,6 @@ def prepare(
     :param source: what to call the leads in messages
     :raises InvalidLeadsError: under the policies, or if no lead is left
     """
-    check_policy("on_invalid_lead", on_invalid_lead, INVALID_POLICIES)
-    check_policy("on_duplicate_lead", on_duplicate_lead, DUPLICATE_POLICIES)
     if not rows:
         raise InvalidLeadsError(f"{source} is empty: there is nobody to write to. Skip the task when there are none.")
     prepared = _sort_rows(rows)
@@ -148,12 +144,6 @@ def single_lead(lead: Any) -> PreparedLeads:
     else:
         rows = [Row("lead", lead)]
     return prepare(rows, source="lead")
-
-
-def check_policy(parameter: str, value: Any, allowed: Sequence[str]) -> None:
-    """Raise ``ConfigurationError`` unless ``value`` is one of the words allowed."""
-    if value not in allowed:
-        raise ConfigurationError(f"{parameter} is {value!r}; use one of {', '.join(map(repr, allowed))}.")
 
 
 def _first_ten(source: str, total: int, what: str, entries: Sequence[str], fix: str) -> str:

@@ -26,7 +26,7 @@ from machfive_provider.purchase.decision import (
 from machfive_provider.purchase.record import SUBMITTED, Record, RecordStore
 from machfive_provider.purchase.tag import Intent
 
-__all__ = ["Submission", "buy", "credits_needed"]
+__all__ = ["Reader", "Submission", "buy", "credits_needed"]
 
 Send = Callable[[GenerationOptions], AcceptedBatch | GeneratedSequence]
 

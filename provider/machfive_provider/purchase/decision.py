@@ -30,7 +30,6 @@ from machfive_provider.purchase.tag import Intent
 
 __all__ = [
     "BATCH_SHOWS_WITHIN",
-    "EXISTING_POLICIES",
     "GENERATE_SHOWS_WITHIN",
     "Adopt",
     "Buy",
@@ -42,8 +41,6 @@ __all__ = [
     "decide_purchase",
     "usable_lists",
 ]
-
-EXISTING_POLICIES = ("adopt", "resubmit", "fail")
 
 # Seconds after which the list of an unanswered POST is taken as not bought. A generate call may take ten minutes
 # (docs/api.md), so its list may show up that much later; two minutes more are our margin for both.
