@@ -34,6 +34,7 @@ from tests.clock import Clock  # noqa: E402
 from tests.tasks import Logs, set_connection  # noqa: E402
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together what shares fixtures when tests run in several processes: a file, and all with a live Airflow."""
     for item in items:

@@ -92,7 +92,7 @@ async def test_a_list_that_ends_frees_its_slot(how: str, workspace: Sandbox):
 @pytest.mark.parametrize("limit", [None, 0, 3])
 async def test_an_empty_workspace_has_a_slot(limit: int | None, workspace: Sandbox):
     assert (await payload_of(start(1, limit=limit)[1]))["status"] == "submit"
-    assert len(workspace.requests) == 3
+    assert len(workspace.requests) == 2  # a page of each running status
 
 
 async def test_many_batches_are_counted_page_by_page(workspace: Sandbox):
@@ -206,17 +206,6 @@ async def test_a_list_that_comes_between_two_reads_takes_a_slot(workspace: Sandb
     await asyncio.sleep(3 * A_READ)
     assert done(tasks) == [1]
     await stop([tasks[2]])
-
-
-async def test_a_list_that_ends_between_two_reads_frees_its_slot(workspace: Sandbox):
-    running = await buy(workspace, 3)
-    tasks = start(1, 2, limit=3)
-    await asyncio.sleep(A_READ)
-    workspace.complete(running[0])
-    await tasks[1]
-    workspace.complete((await buy(workspace))[0])
-    async with asyncio.timeout(A_READ):  # sooner than the reservation ends by itself
-        await tasks[2]
 
 
 async def test_another_client_takes_the_slot(workspace: Sandbox):

@@ -50,7 +50,7 @@ def granted(waiters: list[Waiter]) -> list[float]:
 
 
 def queue_of(*asked: float, limit: int | None = None, hint: int | None = None) -> CapacityQueue:
-    """Return a room with waiters, refused just now where there is a limit."""
+    """Return a queue with waiters, refused just now where there is a limit."""
     queue = CapacityQueue(hint)
     for each in asked:
         queue.join(T0 + each, T0, limit)
@@ -63,36 +63,33 @@ def queue_of(*asked: float, limit: int | None = None, hint: int | None = None) -
 def test_the_order_is_that_of_the_first_asking():
     queue = queue_of(5, 1, 3, limit=9)
     assert in_order(queue) == [1, 3, 5]
-    assert granted(queue.update(lists(*range(7)), NONE, T0)) == [1, 3]
+    assert granted(queue.update(lists(*range(7)), T0)) == [1, 3]
     assert in_order(queue) == [5]
-
-
-def test_equals_by_arrival():
     queue = CapacityQueue(hint=1)
-    first, second = queue.join(T0, T0), queue.join(T0, T0)
-    assert queue.update(NONE, NONE, T0) == [first]
+    first, second = queue.join(T0, T0), queue.join(T0, T0)  # equals by arrival
+    assert queue.update(NONE, T0) == [first]
     assert [waiter for waiter, _ in queue.positions(T0)] == [second]
 
 
-def test_one_that_was_refused_is_the_head_again():
+def test_one_that_was_refused_is_first_again():
     queue = queue_of(1, 2, 3, limit=1)
-    assert granted(queue.update(NONE, NONE, T0)) == [1]
+    assert granted(queue.update(NONE, T0)) == [1]
     queue.join(T0 + 1, T0 + 5, limit=1)
     assert in_order(queue) == [1, 2, 3]
-    assert queue.update(lists("x"), NONE, T0 + 6) == []
-    assert granted(queue.update(NONE, NONE, T0 + 7)) == [1]
+    assert queue.update(lists("x"), T0 + 6) == []
+    assert granted(queue.update(NONE, T0 + 7)) == [1]
 
 
-def test_who_leaves_is_not_granted():
+def test_a_waiter_that_leaves_is_granted_nothing():
     queue = CapacityQueue(hint=1)
     gone, stays = queue.join(T0, T0), queue.join(T0 + 1, T0)
     queue.leave(gone)
-    assert queue.update(NONE, NONE, T0) == [stays]
+    assert queue.update(NONE, T0) == [stays]
 
 
-def test_where_they_stand():
+def test_positions():
     queue = queue_of(1, 2, limit=4)
-    queue.update(lists(*range(4)), NONE, T0)
+    queue.update(lists(*range(4)), T0)
     assert [position for _, position in queue.positions(T0)] == [QueuePosition(1, 2, 4, 4), QueuePosition(2, 2, 4, 4)]
     assert [position.limit for _, position in queue.positions(T0 + 600)] == [None, None]
 
@@ -100,112 +97,91 @@ def test_where_they_stand():
 # --- reservations
 
 
-@pytest.mark.parametrize("seen", ["active", "newest"])
-def test_a_place_is_reserved_until_a_new_list_appears(seen: str):
+def test_a_slot_is_reserved_until_a_new_list_appears():
     queue = queue_of(1, 2, limit=3)
-    assert granted(queue.update(lists("a", "b"), lists("old", "a", "b"), T0)) == [1]
+    assert granted(queue.update(lists("a", "b"), T0)) == [1]
     for later in range(1, 60, 7):
-        assert queue.update(lists("a", "b"), lists("old", "a", "b"), T0 + later) == []
-    appeared = lists("old", "a", "b", "c")
-    if seen == "active":
-        assert queue.update(lists("a", "b", "c"), appeared, T0 + 59) == []
-        assert granted(queue.update(lists("a", "b"), appeared, T0 + 59.5)) == [2]
-    else:  # it began and ended between two looks
-        assert granted(queue.update(lists("a", "b"), appeared, T0 + 59)) == [2]
+        assert queue.update(lists("a", "b"), T0 + later) == []
+    assert queue.update(lists("a", "b", "c"), T0 + 59) == []
+    assert granted(queue.update(lists("a", "b"), T0 + 59.5)) == [2]
 
 
-def test_a_reservation_ends_by_itself():
+def test_a_reservation_ends_after_a_minute():
     queue = queue_of(1, 2, limit=1)
-    queue.update(NONE, NONE, T0)
-    assert queue.update(NONE, NONE, T0 + 59.9) == []
-    assert granted(queue.update(NONE, NONE, T0 + 60)) == [2]
+    queue.update(NONE, T0)
+    assert queue.update(NONE, T0 + 59.9) == []
+    assert granted(queue.update(NONE, T0 + 60)) == [2]
+    queue = queue_of(1, 2, hint=1)
+    queue.update(NONE, T0)
+    assert granted(queue.update(NONE, T0 - 3600)) == [2]  # the clock was set back
 
 
-def test_each_new_list_uses_up_one():
+def test_each_new_list_uses_up_one_reservation():
     queue = queue_of(1, 2, 3, 4, 5, limit=3)
-    assert granted(queue.update(NONE, NONE, T0)) == [1, 2, 3]
-    assert queue.update(lists("a"), NONE, T0 + 1) == []
-    assert granted(queue.update(NONE, lists("a", "b"), T0 + 2)) == [4, 5]
+    assert granted(queue.update(NONE, T0)) == [1, 2, 3]
+    assert queue.update(lists("a"), T0 + 1) == []
+    assert queue.update(lists("a", "b"), T0 + 2) == []
+    assert granted(queue.update(NONE, T0 + 3)) == [4, 5]  # the third still has its slot
 
 
-def test_old_lists_do_not_pass_for_new_ones():
-    queue = queue_of(1, 2, limit=2)
-    assert not queue.wants_newest(lists("a", "b"), T0)
-    queue.update(lists("a", "b"), NONE, T0)
-    assert queue.wants_newest(lists("a"), T0 + 1)  # somebody will be woken: what is there now must be known
-    assert granted(queue.update(lists("a"), lists("a", "b", "long done"), T0 + 1)) == [1]
-    assert queue.wants_newest(lists("a", "x"), T0 + 2)
-    assert queue.update(lists("a"), lists("a", "b", "long done"), T0 + 2) == []
-
-
-def test_an_empty_queue_wants_no_more_than_the_active_lists():
-    assert not CapacityQueue(hint=3).wants_newest(NONE, T0)
-
-
-def test_cancelled_after_it_was_granted():
+def test_cancelled_after_a_slot_was_granted():
     queue = queue_of(1, 2, limit=1)
-    (first,) = queue.update(NONE, NONE, T0)
+    (first,) = queue.update(NONE, T0)
     queue.leave(first)
-    assert granted(queue.update(NONE, NONE, T0 + 1)) == [2]
+    assert granted(queue.update(NONE, T0 + 1)) == [2]
 
 
-def test_reservation_and_limit_outlive_the_queue():
+def test_reservation_and_limit_outlive_the_waiters():
     queue = queue_of(1, limit=1)
-    queue.update(NONE, NONE, T0)
+    queue.update(NONE, T0)
     queue.join(T0 + 2, T0 + 10)
     assert queue.limit(T0 + 10) == 1
-    assert queue.update(NONE, NONE, T0 + 10) == []
-    assert granted(queue.update(NONE, lists("short"), T0 + 11)) == [2]
+    assert queue.update(NONE, T0 + 10) == []
+    assert queue.update(lists("first"), T0 + 11) == []
+    assert granted(queue.update(NONE, T0 + 12)) == [2]
 
 
-def test_another_client_takes_the_place():
+def test_another_client_takes_the_slot():
     queue = queue_of(1, 2, limit=3)
-    assert granted(queue.update(lists("a", "b"), lists("a", "b"), T0)) == [1]
-    assert queue.update(lists("a", "b", "theirs"), lists("a", "b", "theirs"), T0 + 1) == []
+    assert granted(queue.update(lists("a", "b"), T0)) == [1]
+    assert queue.update(lists("a", "b", "theirs"), T0 + 1) == []
     queue.join(T0 + 1, T0 + 2, limit=3)
-    assert queue.update(lists("a", "b", "theirs"), NONE, T0 + 3) == []
-    assert granted(queue.update(lists("a", "b"), NONE, T0 + 4)) == [1]
+    assert queue.update(lists("a", "b", "theirs"), T0 + 3) == []
+    assert granted(queue.update(lists("a", "b"), T0 + 4)) == [1]
 
 
-def test_refusals_settle_what_the_lists_left_open():
-    """Three are woken by a hint that is too high; two get in, and which two cannot be seen."""
+def test_a_refusal_tells_whose_list_was_counted_for_the_refused_one():
+    """A hint that is too high grants three slots; two tasks get in, and the API does not say which."""
     queue = queue_of(1, 2, 3, 4, hint=3)
-    assert granted(queue.update(NONE, NONE, T0)) == [1, 2, 3]
-    assert queue.update(lists("a", "b"), NONE, T0 + 1) == []
+    assert granted(queue.update(NONE, T0)) == [1, 2, 3]
+    assert queue.update(lists("a", "b"), T0 + 1) == []
     queue.join(T0 + 1, T0 + 2, limit=2)  # a and b are those of 2 and 3
-    assert granted(queue.update(lists("a"), NONE, T0 + 3)) == [1]
+    assert granted(queue.update(lists("a"), T0 + 3)) == [1]
 
 
-def test_refused_by_an_empty_workspace():
-    """What holds its places cannot be seen: asking again at once would be refused again."""
+def test_refused_by_a_workspace_that_looks_empty():
+    """What fills it cannot be seen with this key: asking again at once would be refused again."""
     queue = queue_of(1, 2, limit=1)
-    queue.update(NONE, NONE, T0)
+    queue.update(NONE, T0)
     queue.join(T0 + 1, T0 + 5, limit=0)
-    assert queue.update(NONE, NONE, T0 + 6) == []
-    assert granted(queue.update(NONE, NONE, T0 + 60)) == [1]
-
-
-def test_a_clock_that_is_set_back_keeps_no_place():
-    queue = queue_of(1, 2, limit=1)
-    queue.update(NONE, NONE, T0)
-    queue.hint = 1
-    assert granted(queue.update(NONE, NONE, T0 - 3600)) == [2]
+    assert queue.update(NONE, T0 + 6) == []
+    assert granted(queue.update(NONE, T0 + 60)) == [1]
 
 
 # --- the limit
 
 
-def test_while_it_is_unknown_one_finds_out():
+def test_while_the_limit_is_unknown_one_at_a_time_tries():
     queue = queue_of(1, 2, 3)
-    assert granted(queue.update(lists("a", "b"), lists("a", "b"), T0)) == [1]
-    assert queue.update(lists("a", "b"), lists("a", "b"), T0 + 1) == []
-    assert granted(queue.update(lists("a", "b", "c"), lists("a", "b", "c"), T0 + 2)) == [2]  # it got in
+    assert granted(queue.update(lists("a", "b"), T0)) == [1]
+    assert queue.update(lists("a", "b"), T0 + 1) == []
+    assert granted(queue.update(lists("a", "b", "c"), T0 + 2)) == [2]  # it got in
     queue.join(T0 + 2, T0 + 3, limit=3)  # that one did not
-    assert queue.update(lists("a", "b", "c"), NONE, T0 + 4) == []
-    assert granted(queue.update(lists("a", "b"), NONE, T0 + 5)) == [2]
+    assert queue.update(lists("a", "b", "c"), T0 + 4) == []
+    assert granted(queue.update(lists("a", "b"), T0 + 5)) == [2]
 
 
-def test_what_was_learned_last_counts_and_is_forgotten():
+def test_a_learned_limit_counts_for_ten_minutes():
     queue = queue_of(1, limit=5)
     assert queue.limit(T0) == 5
     queue.join(T0 + 2, T0 + 10, limit=3)
@@ -218,56 +194,40 @@ def test_what_was_learned_last_counts_and_is_forgotten():
 def test_a_raised_limit_is_found_out():
     queue = queue_of(1, 2, 3, limit=3)
     full = lists("a", "b", "c")
-    assert queue.update(full, NONE, T0 + 599) == []
-    assert granted(queue.update(full, full, T0 + 600)) == [1]
+    assert queue.update(full, T0 + 599) == []
+    assert granted(queue.update(full, T0 + 600)) == [1]
 
 
 def test_more_than_the_limit_may_run():
     queue = queue_of(1, limit=3)
-    assert queue.update(lists(*range(5)), NONE, T0) == []
+    assert queue.update(lists(*range(5)), T0) == []
     assert queue.limit(T0) == 5
-    assert granted(queue.update(lists(*range(4)), NONE, T0 + 1)) == [1]
-
-
-def test_what_runs_tells_no_limit_while_none_is_known():
-    queue = CapacityQueue()
-    queue.update(lists(*range(5)), NONE, T0)
-    assert queue.limit(T0) is None
-
-
-@pytest.mark.parametrize("limit", [0, -1, 1])
-def test_the_limit_is_at_least_one(limit: int):
-    queue = queue_of(1, 2, limit=limit)
-    assert queue.limit(T0) == 1
-    assert granted(queue.update(NONE, NONE, T0)) == [1]
+    assert granted(queue.update(lists(*range(4)), T0 + 1)) == [1]
+    unknown = CapacityQueue()
+    unknown.update(lists(*range(5)), T0)
+    assert unknown.limit(T0) is None  # what runs is no limit by itself
 
 
 # --- pauses
 
 
-def test_nobody_is_woken_in_a_pause():
+def test_nothing_is_granted_in_a_pause():
     queue = queue_of(1, limit=3)
     queue.join(T0 + 2, T0, not_before=T0 + 30)
-    assert not queue.wants_newest(NONE, T0 + 29)
-    assert queue.update(NONE, NONE, T0 + 29) == []
+    assert queue.update(NONE, T0 + 29) == []
     assert queue.paused_for(T0 + 29) == 1
     queue.pause(T0 + 10, T0)  # a shorter one does not end it
-    assert queue.update(NONE, NONE, T0 + 29.9) == []
-    assert granted(queue.update(NONE, NONE, T0 + 30)) == [1, 2]
-
-
-def test_one_that_was_rate_limited_holds_no_place_meanwhile():
-    queue = queue_of(1, 2, limit=2)
-    queue.update(lists("a"), lists("a"), T0)
-    queue.join(T0 + 1, T0 + 1, not_before=T0 + 10)
-    assert granted(queue.update(lists("a"), NONE, T0 + 10)) == [1]
-
-
-def test_an_absurd_wish_does_not_close_the_room_for_good():
-    queue = queue_of(1, limit=1)
-    queue.pause(T0 + 1e9, T0)
+    assert queue.update(NONE, T0 + 29.9) == []
+    assert granted(queue.update(NONE, T0 + 30)) == [1, 2]
+    queue.pause(T0 + 1e9, T0)  # an absurd one lasts an hour
     assert queue.paused_for(T0) == 3600
-    assert granted(queue.update(NONE, NONE, T0 + 3600)) == [1]
+
+
+def test_a_task_that_was_rate_limited_keeps_no_slot_meanwhile():
+    queue = queue_of(1, 2, limit=2)
+    queue.update(lists("a"), T0)
+    queue.join(T0 + 1, T0 + 1, not_before=T0 + 10)
+    assert granted(queue.update(lists("a"), T0 + 10)) == [1]
 
 
 # --- whatever happens
@@ -277,7 +237,7 @@ IDS = st.frozensets(st.integers(0, 12).map(str), max_size=6)
 STEP = st.one_of(
     st.tuples(st.just("join"), st.integers(0, 20), st.none() | st.integers(0, 5), st.floats(-5, 20)),
     st.tuples(st.just("leave"), st.integers(0, 30)),
-    st.tuples(st.just("look"), IDS, IDS),
+    st.tuples(st.just("update"), IDS),
     st.tuples(st.just("hint"), st.none() | st.integers(1, 5)),
     st.tuples(st.just("time"), st.floats(0, 700)),
 )
@@ -299,22 +259,15 @@ def test_never_more_than_there_is_room_for_and_nobody_lost(steps: list[tuple[Any
                 queue.hint = hint
             case ("time", seconds):
                 now += seconds
-            case ("look", active, newest):
+            case ("update", active):
                 paused, before = queue.paused_for(now), queue.limit(now)
-                lately = queue.update(active, newest, now)
-                limit, reserved = queue.limit(now), queue._reserved(now)
+                lately = queue.update(active, now)
+                limit = queue.limit(now)
                 assert (before is None) == (limit is None)
                 assert not (paused and lately)
-                if limit is None:
-                    assert len(lately) <= 1
-                    assert not lately or reserved == 1
-                else:
-                    assert limit >= max(1, len(active))
-                    assert not lately or len(active) + reserved <= limit
+                assert len(lately) <= (1 if limit is None else max(0, limit - len(active)))
                 here.sort(key=lambda each: (each.asked_at, each.arrival))
                 assert lately == here[: len(lately)]
-                if not paused and not reserved and not active:
-                    assert not here  # an empty workspace is room
                 here, gone = here[len(lately) :], [*gone, *lately]
         assert [waiter for waiter, _ in queue.positions(now)] == sorted(
             here, key=lambda each: (each.asked_at, each.arrival)
@@ -329,7 +282,6 @@ class Workspace:
     rng: random.Random
     longest: int
     running: dict[str, int] = field(default_factory=dict)
-    newest: list[str] = field(default_factory=list)
     refused: int = 0
     names: Iterator[int] = field(default_factory=itertools.count)
 
@@ -338,9 +290,7 @@ class Workspace:
             self.refused += 1
             return False
         name = str(next(self.names))
-        self.newest.append(name)
-        if lasts := self.rng.randint(0, self.longest):  # some begin and end between two looks
-            self.running[name] = lasts
+        self.running[name] = self.rng.randint(1, self.longest)
         return True
 
     def time_passes(self) -> None:
@@ -352,7 +302,7 @@ class Workspace:
     st.integers(1, 25),
     st.sampled_from(["hint", "wrong hint", "refused", "nothing"]),
     st.booleans(),
-    st.integers(0, 6),
+    st.integers(2, 7),
     st.randoms(use_true_random=False),
 )
 def test_everybody_gets_in(limit: int, tasks: int, known: str, others: bool, longest: int, rng: random.Random):
@@ -363,8 +313,7 @@ def test_everybody_gets_in(limit: int, tasks: int, known: str, others: bool, lon
         queue.join(T0 + each, now, limit if known == "refused" else None)
     for _ in range(400):
         active = frozenset(workspace.running)
-        newest = frozenset(workspace.newest[-100:]) if queue.wants_newest(active, now) else NONE
-        starting += [(each, rng.randint(0, 2)) for each in queue.update(active, newest, now)]
+        starting += [(each, rng.randint(0, 2)) for each in queue.update(active, now)]
         now += 18
         if others and rng.random() < 0.2:
             workspace.submit()

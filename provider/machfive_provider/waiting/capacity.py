@@ -34,7 +34,6 @@ __all__ = [
 RESERVED_FOR = 60.0  # seconds that a task has to find a worker and submit when a slot was granted to it
 REMEMBERED_FOR = 600.0  # seconds after which the limit is found out again: MachFive may have raised it
 _LONGEST_PAUSE = 3600.0  # seconds; an absurd Retry-After must not stop all later tasks for good
-_KNOWN = 1000  # ids of lists kept, more than appear between two reads
 _BETWEEN_LINES = 60.0  # seconds between two lines of a task's log: in a long queue the position changes all the time
 _FIRST_REPORT = 300.0  # seconds without news after which the log says that it still waits; then doubled
 _LAST_REPORT = 3600.0
@@ -80,10 +79,9 @@ class CapacityQueue:
         self._queue: list[Waiter] = []
         self._arrivals = itertools.count()
         self._reservations: list[_Reservation] = []
-        self._known: dict[str, None] = {}
+        self._active: Set[str] = frozenset()
         self._learned: tuple[int, float] | None = None
         self._paused_until = 0.0
-        self._running = 0
 
     def join(self, asked_at: float, now: float, limit: int | None = None, not_before: float = 0.0) -> Waiter:
         """Join the queue. A task that was told to submit and was refused is first again, by its ``asked_at``.
@@ -123,29 +121,18 @@ class CapacityQueue:
             return self._learned[0]
         return self.hint
 
-    def wants_newest(self, active: Set[str], now: float) -> bool:
-        """Whether :meth:`update` with these active lists needs the newest lists of any status too.
-
-        They show lists that began and ended between two reads. And all lists must be known when a slot is granted,
-        or an old one would later be taken for the list of the task that got the slot.
-        """
-        return self._reserved(now) > 0 or (bool(self._queue) and self._free(len(active), now) > 0)
-
-    def update(self, active: Set[str], newest: Set[str], now: float) -> list[Waiter]:
+    def update(self, active: Set[str], now: float) -> list[Waiter]:
         """Take in what was read of the workspace; return who may submit now, in order.
 
-        :param active: ids of the lists pending or processing
-        :param newest: ids of the newest lists of any status; empty if :meth:`wants_newest` did not ask for them
+        :param active: ids of the lists pending or processing. Writing takes minutes (``docs/api.md``), so each list is
+            seen active at least once
         """
-        self.updated_at, self._running = now, len(active)
-        reserved = self._reserved(now)
-        if reserved:
-            self._use_up(sum(each not in self._known for each in active | newest))
-        self._remember(active | newest)
+        self._use_up(len(active - self._active))
+        self._active, self.updated_at = active, now
         limit = self.limit(now)
         if limit is not None and len(active) > limit:
             self._learn(len(active), now)
-        free = self._free(len(active), now)
+        free = self._free(now)
         granted, self._queue = self._queue[:free], self._queue[free:]
         self._reservations += [_Reservation(each.asked_at, now) for each in granted]
         return granted
@@ -154,15 +141,15 @@ class CapacityQueue:
         """Yield all waiters in order, each with its position."""
         limit, waiting = self.limit(now), len(self._queue)
         for position, waiter in enumerate(self._queue, 1):
-            yield waiter, QueuePosition(position, waiting, self._running, limit)
+            yield waiter, QueuePosition(position, waiting, len(self._active), limit)
 
-    def _free(self, running: int, now: float) -> int:
+    def _free(self, now: float) -> int:
         if self.paused_for(now) > 0:
             return 0
         limit, reserved = self.limit(now), self._reserved(now)
         if limit is None:
             return 0 if reserved else 1
-        return max(0, limit - running - reserved)
+        return max(0, limit - len(self._active) - reserved)
 
     def _learn(self, limit: int, now: float) -> None:
         self._learned = (max(1, limit), now)
@@ -185,13 +172,6 @@ class CapacityQueue:
         if mine.used:
             # The list that used it up belongs to another waiter, whose reservation is the one to end.
             self._use_up(1)
-
-    def _remember(self, seen: Set[str]) -> None:
-        for each in seen:
-            self._known.pop(each, None)
-            self._known[each] = None
-        for each in list(itertools.islice(self._known, max(0, len(self._known) - max(_KNOWN, len(seen))))):
-            del self._known[each]
 
 
 class ProgressLog:
@@ -287,7 +267,7 @@ def wait_on_worker(
         except exceptions.MachFiveTransientError as error:
             trouble = error
         else:
-            if queue.update(active, frozenset(), now()):
+            if queue.update(active, now()):
                 return
         seen = trouble or next(position for _, position in queue.positions(now()))
         if line := progress.line(seen, now()):

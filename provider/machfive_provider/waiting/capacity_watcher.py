@@ -114,13 +114,7 @@ class _CapacityWatcher:
     async def _read(self) -> list[Waiter]:
         self._queue.hint = (await self._client.settings()).max_concurrent_batches
         active = {list_id for status in RUNNING for list_id in await self._ids(status)}
-        newest: set[str] = set()
-        if self._queue.wants_newest(active, time.time()):
-            for each in await self._client.send(protocol.list_lists()):
-                newest.add(each.id)
-                if each.processing_status in RUNNING:
-                    active.add(each.id)  # it came after the reads above
-        return self._queue.update(active, newest, time.time())
+        return self._queue.update(active, time.time())
 
     async def _ids(self, status: str) -> set[str]:
         pages, ids = protocol.ListPages(status=status), set[str]()
