@@ -28,7 +28,7 @@ def test_names_are_cut_and_rewritten(world: World) -> None:
 
 def test_lists_fail_or_get_stuck_or_are_told_in_unknown_words(make_world: MakeWorld) -> None:
     world = make_world(processing_seconds=10)
-    for kind in ("fail_list", "stuck", "unknown_status"):
+    for kind in ("fail_list", "stuck", "unknown_status", "end_when_polled"):
         world.sandbox.fault(kind, after=0)
         list_id = world.bought()
         running = world.list(list_id).json()["processing_status"]
@@ -37,6 +37,7 @@ def test_lists_fail_or_get_stuck_or_are_told_in_unknown_words(make_world: MakeWo
         expected = {
             "fail_list": ("processing", "failed"),
             "stuck": ("processing", "processing"),
+            "end_when_polled": ("completed", "completed"),
             "unknown_status": ("researching", "completed"),
         }
         assert (running, ended) == expected[kind]

@@ -31,6 +31,7 @@ class LeadList:
 
     `forced` is a status set by hand and the time of it; it is shown whatever the clock says. `shown_as`
     is shown instead of "processing". The list cannot be seen before the time `visible_at`.
+    The first GET /lists/{id} sets it to the status `when_polled`.
     """
 
     id: str
@@ -49,6 +50,7 @@ class LeadList:
     ends_failed: bool = False
     stuck: bool = False
     shown_as: str = "processing"
+    when_polled: str | None = None
     forced: tuple[str, float] | None = None
 
     def progress(self, now: float) -> tuple[str, float]:
@@ -86,6 +88,8 @@ def spoil(lead_list: LeadList, fault: Fault) -> None:
             lead_list.ends_failed = True
         case "stuck":
             lead_list.stuck = True
+        case "end_when_polled":
+            lead_list.when_polled = args["status"]
         case "unknown_status":
             lead_list.shown_as = args["status"]
         case "lose_leads":

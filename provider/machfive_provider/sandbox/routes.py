@@ -138,6 +138,8 @@ class Api:
         validation.query_parameters(request.scope["query_string"], ())
         with self._store.changed:
             lead_list = self._store.lead_list(request.path_params["list_id"], workspace)
+            if lead_list.when_polled is not None and lead_list.forced is None:
+                self._store.force(lead_list.id, lead_list.when_polled)
             return JSONResponse(show_list_details(lead_list, self._store.clock()))
 
     async def export(self, request: Request) -> Response:
