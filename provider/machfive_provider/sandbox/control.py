@@ -18,11 +18,10 @@ from starlette.routing import Route
 
 from machfive_provider.sandbox import validation
 from machfive_provider.sandbox.faults import CONTROL_PREFIX, make_fault
-from machfive_provider.sandbox.lists import LeadList
+from machfive_provider.sandbox.model import LeadList, Workspace
 from machfive_provider.sandbox.routes import show_list_details
 from machfive_provider.sandbox.store import Store
 from machfive_provider.sandbox.validation import ApiError
-from machfive_provider.sandbox.workspaces import Workspace
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 

@@ -11,10 +11,9 @@ from starlette.types import ASGIApp
 
 from machfive_provider.sandbox.app import build_app
 from machfive_provider.sandbox.faults import Fault, make_fault
-from machfive_provider.sandbox.lists import LeadList
+from machfive_provider.sandbox.model import Clock, LeadList, SandboxSettings, Workspace
 from machfive_provider.sandbox.server import ServerThread
 from machfive_provider.sandbox.store import Purchase, RecordedRequest, Store
-from machfive_provider.sandbox.workspaces import Clock, SandboxSettings, Workspace
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 an address to translate, not one to bind
 

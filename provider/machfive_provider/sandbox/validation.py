@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
-from machfive_provider.sandbox.workspaces import Generation
+from machfive_provider.sandbox.model import Generation
 
 CODES = {
     400: "BAD_REQUEST",
