@@ -150,10 +150,7 @@ class Sandbox:
 
         `accepted` lets the API handle the request first. Raises ValueError where the fault makes no sense.
         """
-        fault = make_fault(kind, endpoint, times, after, accepted, contains, **args)
-        with self._state.changed:
-            self._state.faults.append(fault)
-        return fault
+        return self._state.add_fault(make_fault(kind, endpoint, times, after, accepted, contains, **args))
 
     def clear_faults(self) -> None:
         """Forget all scripted faults, those for ever included."""

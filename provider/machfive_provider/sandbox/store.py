@@ -85,6 +85,12 @@ class Store:
             self.faults: list[Fault] = []
             self.changed.notify_all()
 
+    def add_fault(self, fault: Fault) -> Fault:
+        """Script a fault and return it."""
+        with self.changed:
+            self.faults.append(fault)
+        return fault
+
     def count(self, what: Literal["hanging", "open_connections"], by: int) -> None:
         """Add to the number of hanging requests or of open connections."""
         with self.changed:
