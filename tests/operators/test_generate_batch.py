@@ -223,7 +223,7 @@ def test_export(deferrable: bool, form: str, slow_sandbox: Sandbox, connect: Con
         run = Run(operator, between=finish(slow_sandbox))
     else:
         run = Run(operator)
-        complete_when_asked(slow_sandbox)
+        slow_sandbox.fault("end_when_polled", times=None)
     run()
     content = target.read_bytes()
     assert run.xcoms["machfive_export"] == {
@@ -244,25 +244,6 @@ def test_export(deferrable: bool, form: str, slow_sandbox: Sandbox, connect: Con
         assert [lead["email"] for lead in leads] == EMAILS
         assert all(len(lead["sequence"]) == 2 for lead in leads)
     assert [each.name for each in target.parent.iterdir()] == [target.name]
-
-
-def complete_when_asked(sandbox: Sandbox) -> None:
-    """Complete whatever is bought, as soon as its list is looked at."""
-    original = sandbox._state.lead_list
-
-    def looked_at(list_id: str, workspace: Any) -> Any:
-        found = original(list_id, workspace)
-        if found.forced is None:
-            found.forced = ("completed", time.time())
-        return found
-
-    sandbox._state.lead_list = looked_at
-
-
-@pytest.fixture(autouse=True)
-def _undo(running_slow_sandbox: Sandbox) -> Any:
-    yield
-    vars(running_slow_sandbox._state).pop("lead_list", None)
 
 
 @MODES
@@ -417,10 +398,7 @@ def test_a_list_that_fails_while_waited_for(deferrable: bool, slow_sandbox: Sand
     else:
         slow_sandbox.fault("status", endpoint="list", times=1, status=503)
         run = Run(batch(slow_sandbox, deferrable=False))
-        original = slow_sandbox._state.lead_list
-        slow_sandbox._state.lead_list = lambda list_id, workspace: (
-            slow_sandbox.fail(list_id) or original(list_id, workspace)
-        )
+        slow_sandbox.fault("end_when_polled", status="failed")
     with pytest.raises(exceptions.BatchFailedError, match="up to 1 time") as caught:
         run()
     assert not isinstance(caught.value, AirflowFailException)
@@ -496,7 +474,7 @@ def test_a_full_workspace_is_waited_for_on_the_worker(
             slow_sandbox.complete(running[0])
 
     monkeypatch.setattr(time, "sleep", sleep)
-    complete_when_asked(slow_sandbox)
+    slow_sandbox.fault("end_when_polled", times=None)
     run = Run(batch(slow_sandbox, deferrable=False, poll_interval=20))
     assert run() == slow_sandbox.purchases[-1].list_id
     assert 29 < clock.slept[0] < 37

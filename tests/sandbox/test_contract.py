@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 
 import machfive_provider.sandbox
 from machfive_provider.sandbox import Sandbox, SandboxSettings
-from machfive_provider.sandbox.workspaces import make_uuid
+from machfive_provider.sandbox.model import make_uuid
 
 DESCRIPTION = Path(machfive_provider.sandbox.__file__).with_name("openapi.yaml")
 CHECKS = [

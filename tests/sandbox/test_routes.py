@@ -201,8 +201,6 @@ def test_2026_saved_signatures_are_listed_saved_and_used(make_world: MakeWorld) 
     assert world.generate(options).json()["sequence"][0]["body"].endswith("Kim\nSales")
     foreign = {"email_count": 1, "signature_id": world.sandbox.workspaces[1].signatures[0].id}
     refused(world.batch(options=foreign), 404, "NOT_FOUND", "signature_id")
-    for body in ({"name": "x"}, {"name": "x", "signature": ""}, {"name": "x", "signature": "y", "z": 1}):
-        refused(world.client.post("/api/v1/signatures", json=body), 400, "BAD_REQUEST")
     refused(make_world(generation="2025").client.get("/api/v1/signatures"), 404, "NOT_FOUND")
 
 

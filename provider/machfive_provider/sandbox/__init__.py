@@ -8,10 +8,9 @@ the extra `[sandbox]` and nothing of Airflow. Begin reading with `sandbox.py` (t
 from __future__ import annotations
 
 from machfive_provider.sandbox.faults import Fault
-from machfive_provider.sandbox.lists import LeadList
+from machfive_provider.sandbox.model import Campaign, LeadList, SandboxSettings, Signature, Workspace
 from machfive_provider.sandbox.sandbox import Sandbox
 from machfive_provider.sandbox.store import Purchase, RecordedRequest
-from machfive_provider.sandbox.workspaces import Campaign, SandboxSettings, Signature, Workspace
 
 __all__ = [
     "Campaign",

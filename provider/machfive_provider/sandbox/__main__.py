@@ -11,8 +11,8 @@ import threading
 from collections.abc import Sequence
 from typing import get_args
 
+from machfive_provider.sandbox.model import Generation, SandboxSettings
 from machfive_provider.sandbox.sandbox import Sandbox
-from machfive_provider.sandbox.workspaces import Generation, SandboxSettings
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,10 +20,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from machfive_provider.sandbox.broken_responses import Exchange, respond
 from machfive_provider.sandbox.control import Control
 from machfive_provider.sandbox.faults import REQUEST_KINDS, endpoint_of, is_control, request_text, take_due_faults
+from machfive_provider.sandbox.model import digest
 from machfive_provider.sandbox.routes import Api, key_of
 from machfive_provider.sandbox.store import RecordedRequest, Store
 from machfive_provider.sandbox.validation import CODES, ApiError, error_body
-from machfive_provider.sandbox.workspaces import digest
 
 _KEY_HEADERS = ("authorization", "x-api-key")
 

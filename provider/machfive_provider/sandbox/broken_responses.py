@@ -67,15 +67,12 @@ class Exchange:
             read = True
             return {"type": "http.request", "body": self.body, "more_body": False}
 
-        await self.app(self.scope, replay, self._with_request_id(send or self.send))
-
-    def _with_request_id(self, send: Send) -> Send:
-        async def naming_send(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(raw=message["headers"])["X-Request-Id"] = self.request_id
-            await send(message)
+            await (send or self.send)(message)
 
-        return naming_send
+        await self.app(self.scope, replay, send_with_id)
 
     async def capture(self) -> HeldResponse:
         """Let the application handle the request, and hold its response back."""
@@ -91,11 +88,6 @@ class Exchange:
         await self.run(hold)
         response.body = b"".join(chunks)
         return response
-
-    @property
-    def good_status(self) -> int:
-        """The status of a success at this endpoint."""
-        return 202 if self.endpoint == "generate-batch" else 200
 
     async def send_made_up(
         self,
@@ -191,11 +183,16 @@ async def _truncate(exchange: Exchange, args: Mapping[str, Any]) -> None:
 
 
 async def _garbage(exchange: Exchange, args: Mapping[str, Any]) -> None:
-    await exchange.send_made_up(args["status"] or exchange.good_status, b'{"list_id": "\xff\xfe<oops', _JSON)
+    await _false_success(exchange, args, b'{"list_id": "\xff\xfe<oops')
 
 
 async def _wrong_shape(exchange: Exchange, args: Mapping[str, Any]) -> None:
-    await exchange.send_made_up(args["status"] or exchange.good_status, json.dumps(args["body"]), _JSON)
+    await _false_success(exchange, args, json.dumps(args["body"]))
+
+
+async def _false_success(exchange: Exchange, args: Mapping[str, Any], body: str | bytes) -> None:
+    good = 202 if exchange.endpoint == "generate-batch" else 200
+    await exchange.send_made_up(args["status"] or good, body, _JSON)
 
 
 async def _hang(exchange: Exchange, _args: Mapping[str, Any]) -> None:

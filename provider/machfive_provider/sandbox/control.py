@@ -18,40 +18,29 @@ from starlette.routing import Route
 
 from machfive_provider.sandbox import validation
 from machfive_provider.sandbox.faults import CONTROL_PREFIX, make_fault
-from machfive_provider.sandbox.lists import LeadList
+from machfive_provider.sandbox.model import LeadList, Workspace
 from machfive_provider.sandbox.routes import show_list_details
 from machfive_provider.sandbox.store import Store
 from machfive_provider.sandbox.validation import ApiError
-from machfive_provider.sandbox.workspaces import Workspace
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
-def is_loopback(host: str | None) -> bool:
-    """Whether a host name or address means this machine."""
-    if host is None:
-        return False
-    if host == "localhost":
-        return True
+def _is_loopback(authority: str) -> bool:
+    """Whether a host with or without a port means this machine."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        host = urlsplit(f"//{authority}").hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _host_of(authority: str) -> str | None:
-    try:
-        return urlsplit(f"//{authority}").hostname
-    except ValueError:
-        return None
 
 
 def _refuse_other_machines(request: Request) -> None:
-    client = request.client.host if request.client else None
-    hosts = [client, _host_of(request.headers.get("host", ""))]
+    address = request.client.host if request.client else ""
+    authorities = [f"[{address}]" if ":" in address else address, request.headers.get("host", "")]
     if "origin" in request.headers:
-        hosts.append(_host_of(request.headers["origin"].partition("://")[2]))
-    if not all(is_loopback(host) for host in hosts):
+        authorities.append(request.headers["origin"].partition("://")[2])
+    if not all(_is_loopback(each) for each in authorities):
         raise ApiError(403, "The sandbox is controlled from its own machine only.")
 
 
@@ -107,14 +96,13 @@ class Control:
 
     @staticmethod
     def _show_list(lead_list: LeadList, now: float) -> dict[str, Any]:
-        shown = show_list_details(lead_list, now)
-        shown.update(
-            workspace=lead_list.workspace.name,
-            endpoint=lead_list.endpoint,
-            leads=len(lead_list.leads),
-            visible=now >= lead_list.visible_at,
-        )
-        return shown
+        return {
+            **show_list_details(lead_list, now),
+            "workspace": lead_list.workspace.name,
+            "endpoint": lead_list.endpoint,
+            "leads": len(lead_list.leads),
+            "visible": now >= lead_list.visible_at,
+        }
 
     async def requests(self, _request: Request) -> Response:
         """GET /requests: what arrived, in order."""
@@ -126,11 +114,9 @@ class Control:
         if request.method == "POST":
             body = await _body(request)
             try:
-                fault = make_fault(**body)
+                fault = self._store.add_fault(make_fault(**body))
             except (TypeError, ValueError) as problem:
                 raise ApiError(400, str(problem)) from None
-            with self._store.changed:
-                self._store.faults.append(fault)
             return JSONResponse(fault.as_json(), status_code=201)
         with self._store.changed:
             if request.method == "DELETE":

@@ -13,8 +13,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from machfive_provider.sandbox.lists import LeadList, WrittenLead
-from machfive_provider.sandbox.workspaces import pick
+from machfive_provider.sandbox.model import LeadList, WrittenLead, pick
 
 _SUBJECTS = (
     ("{first}, a thought for {company}", "{campaign}: an idea for {company}", "Quick question, {first}"),

@@ -59,6 +59,7 @@ LIST_KINDS: Mapping[str, Mapping[str, Any]] = {
     "rewrite_name": {"name": REQUIRED},
     "fail_list": {},
     "stuck": {},
+    "end_when_polled": {"status": "completed"},
     "lose_leads": {"count": 1},
     "extra_leads": {"count": 1},
     "short_sequences": {"count": 1},
@@ -149,8 +150,8 @@ def _complete(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{kind!r} needs the argument {name}")
         if name in _TYPES and (not isinstance(value, _TYPES[name]) or isinstance(value, bool)):
             raise ValueError(f"{kind!r}: {name} has the wrong type: {value!r}")
-    # The status of unknown_status is a list's, a text; everywhere else it is HTTP's, a number.
-    is_text = kind == "unknown_status"
+    # The status of a list fault is a list's, a text; everywhere else it is HTTP's, a number.
+    is_text = kind in LIST_KINDS
     status = complete.get("status")
     if status is not None and (isinstance(status, str) != is_text or (not is_text and not 200 <= status <= 599)):
         raise ValueError(f"{kind!r}: status makes no sense: {status!r}")

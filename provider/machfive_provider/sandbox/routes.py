@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,10 +13,9 @@ from machfive_provider.sandbox import validation
 from machfive_provider.sandbox.broken_responses import pause
 from machfive_provider.sandbox.exports import export_csv, export_json, write_sequence
 from machfive_provider.sandbox.faults import endpoint_of, request_text
-from machfive_provider.sandbox.lists import STATUSES, LeadList, iso
+from machfive_provider.sandbox.model import STATUSES, LeadList, Signature, Workspace, iso, make_uuid
 from machfive_provider.sandbox.store import Store
 from machfive_provider.sandbox.validation import ApiError
-from machfive_provider.sandbox.workspaces import Signature, Workspace, make_uuid
 
 _AUTH_HELP = "Send Authorization: Bearer <key> or X-API-Key: <key>."
 
@@ -80,7 +78,7 @@ class Api:
         """POST /campaigns/{campaign_id}/generate: the list is there at once, the response when it is written."""
         workspace, lead_list = await self._buy(request)
         settings = self._store.settings
-        await pause(math.inf if lead_list.stuck else settings.generate_seconds)
+        await pause(lead_list.processing_seconds)
         with self._store.changed:
             # The wait was the event loop's time, the list may live by an injected clock: the response ends both.
             if lead_list.forced is None and not lead_list.ends_failed:
@@ -138,6 +136,8 @@ class Api:
         validation.query_parameters(request.scope["query_string"], ())
         with self._store.changed:
             lead_list = self._store.lead_list(request.path_params["list_id"], workspace)
+            if lead_list.when_polled is not None and lead_list.forced is None:
+                self._store.force(lead_list.id, lead_list.when_polled)
             return JSONResponse(show_list_details(lead_list, self._store.clock()))
 
     async def export(self, request: Request) -> Response:

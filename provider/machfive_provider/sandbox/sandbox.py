@@ -11,10 +11,9 @@ from starlette.types import ASGIApp
 
 from machfive_provider.sandbox.app import build_app
 from machfive_provider.sandbox.faults import Fault, make_fault
-from machfive_provider.sandbox.lists import LeadList
+from machfive_provider.sandbox.model import Clock, LeadList, SandboxSettings, Workspace
 from machfive_provider.sandbox.server import ServerThread
 from machfive_provider.sandbox.store import Purchase, RecordedRequest, Store
-from machfive_provider.sandbox.workspaces import Clock, SandboxSettings, Workspace
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 an address to translate, not one to bind
 
@@ -151,10 +150,7 @@ class Sandbox:
 
         `accepted` lets the API handle the request first. Raises ValueError where the fault makes no sense.
         """
-        fault = make_fault(kind, endpoint, times, after, accepted, contains, **args)
-        with self._state.changed:
-            self._state.faults.append(fault)
-        return fault
+        return self._state.add_fault(make_fault(kind, endpoint, times, after, accepted, contains, **args))
 
     def clear_faults(self) -> None:
         """Forget all scripted faults, those for ever included."""

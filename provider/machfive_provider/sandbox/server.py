@@ -12,8 +12,8 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from machfive_provider.sandbox.model import SandboxSettings
 from machfive_provider.sandbox.store import Store
-from machfive_provider.sandbox.workspaces import SandboxSettings
 
 _START_SECONDS = 30.0
 # Longer than any sensible polling interval: a server that closes idle connections looks like a fault.

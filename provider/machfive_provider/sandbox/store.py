@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from machfive_provider.sandbox.faults import LIST_KINDS, Fault, take_due_faults
-from machfive_provider.sandbox.lists import TERMINAL, LeadList, WrittenLead, spoil
-from machfive_provider.sandbox.validation import ApiError, GenerateRequest
-from machfive_provider.sandbox.workspaces import (
+from machfive_provider.sandbox.model import (
+    TERMINAL,
     Campaign,
     Clock,
+    LeadList,
     SandboxSettings,
     Signature,
     Workspace,
+    WrittenLead,
     build_workspaces,
     make_uuid,
 )
+from machfive_provider.sandbox.validation import ApiError, GenerateRequest
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,12 @@ class Store:
             self.requests: list[RecordedRequest] = []
             self.faults: list[Fault] = []
             self.changed.notify_all()
+
+    def add_fault(self, fault: Fault) -> Fault:
+        """Script a fault and return it."""
+        with self.changed:
+            self.faults.append(fault)
+        return fault
 
     def count(self, what: Literal["hanging", "open_connections"], by: int) -> None:
         """Add to the number of hanging requests or of open connections."""
@@ -248,3 +257,38 @@ class Store:
                 (purchase.campaign_id, email.lower()) for purchase in self.purchases for email in purchase.emails
             )
         return sum(1 for times in bought.values() if times > 1)
+
+
+# Fault kinds that set one attribute of a list to one of their arguments.
+_SETS = {
+    "rewrite_name": ("name", "name"),
+    "unknown_status": ("shown_as", "status"),
+    "end_when_polled": ("when_polled", "status"),
+}
+
+
+def spoil(lead_list: LeadList, fault: Fault) -> None:
+    """Change a list that was just bought as the fault says."""
+    args = fault.args
+    match fault.kind:
+        case "rewrite_name" | "unknown_status" | "end_when_polled" as kind:
+            attribute, argument = _SETS[kind]
+            setattr(lead_list, attribute, args[argument])
+        case "visible_late":
+            lead_list.visible_at = lead_list.created_at + args["seconds"]
+        case "cut_name":
+            lead_list.name = lead_list.name and lead_list.name[: args["length"]]
+        case "fail_list":
+            lead_list.ends_failed = True
+        case "stuck":
+            lead_list.processing_seconds = math.inf
+        case "lose_leads":
+            lead_list.leads = lead_list.leads[: max(0, len(lead_list.leads) - args["count"])]
+        case "extra_leads":
+            lead_list.leads += [
+                WrittenLead({"email": f"stranger{number}@elsewhere.example"}, lead_list.email_count)
+                for number in range(1, args["count"] + 1)
+            ]
+        case "short_sequences":
+            short = [replace(lead, emails=lead.emails - 1) for lead in lead_list.leads[: args["count"]]]
+            lead_list.leads[: len(short)] = short

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
-from machfive_provider.sandbox.workspaces import Generation
+from machfive_provider.sandbox.model import Generation
 
 CODES = {
     400: "BAD_REQUEST",
@@ -60,7 +60,6 @@ class ApiError(Exception):
     def __init__(self, status: int, message: str, *, detail: Any = None) -> None:
         super().__init__(message)
         self.status = status
-        self.code = CODES[status]
         self.message = message
         self.detail = detail
 
@@ -160,7 +159,18 @@ def generate_request(body: Mapping[str, Any], *, generation: Generation, batch: 
         _check_ctas(options, None)
     else:
         _check_options_2026(options, batch=batch)
-    request = _build(leads, options, generation)
+    email_count = int(options.get("email_count", _DEFAULT_EMAILS))
+    most = _MOST_EMAILS[generation]
+    if not 1 <= email_count <= most:
+        raise ApiError(400, f"options.email_count must be from 1 to {most}.")
+    request = GenerateRequest(
+        leads=leads,
+        list_name=options.get("list_name", options.get("sequence_name")) or None,
+        email_count=email_count,
+        signature=options.get("email_signature", ""),
+        signature_id=options.get("signature_id"),
+        enriched=options.get("enrichment_enabled", False),
+    )
     if request.enriched:
         _check_enrichable(leads, batch=batch)
     return request
@@ -173,21 +183,6 @@ def signature_request(body: Mapping[str, Any]) -> tuple[str, str]:
         if not isinstance(body.get(name), str) or not body[name]:
             raise ApiError(400, f"{name} must be a string that is not empty.")
     return body["name"], body["signature"]
-
-
-def _build(leads: tuple[dict[str, str], ...], options: Mapping[str, Any], generation: Generation) -> GenerateRequest:
-    email_count = int(options.get("email_count", _DEFAULT_EMAILS))
-    most = _MOST_EMAILS[generation]
-    if not 1 <= email_count <= most:
-        raise ApiError(400, f"options.email_count must be from 1 to {most}.")
-    return GenerateRequest(
-        leads=leads,
-        list_name=options.get("list_name", options.get("sequence_name")) or None,
-        email_count=email_count,
-        signature=options.get("email_signature", ""),
-        signature_id=options.get("signature_id"),
-        enriched=options.get("enrichment_enabled", False),
-    )
 
 
 def _leads(value: Any) -> tuple[dict[str, str], ...]:

@@ -1,4 +1,4 @@
-"""What a sandbox starts with: its settings, and the workspaces, keys and ids that follow from the seed."""
+"""Settings, workspaces, campaigns and lists; keys and ids follow from the seed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import string
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal, TypeAlias, TypeVar, get_args
 
 Generation: TypeAlias = Literal["2025", "2026"]
@@ -97,6 +98,71 @@ class Workspace:
     credits: int
     campaigns: list[Campaign]
     signatures: list[Signature]
+
+
+TERMINAL = ("completed", "failed")
+STATUSES = ("pending", "processing", *TERMINAL)
+
+
+def iso(epoch: float) -> str:
+    """Write a time the way the API does: UTC, milliseconds, `Z`."""
+    return datetime.fromtimestamp(epoch, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class WrittenLead:
+    """A lead of a list as its export will show it: the lead's fields and how many emails it gets."""
+
+    fields: dict[str, str]
+    emails: int
+
+
+@dataclass
+class LeadList:
+    """A list. Its status at any time follows from when it was bought and how long each state lasts.
+
+    `forced` is a status set by hand and the time of it; it is shown whatever the clock says. `shown_as`
+    is shown instead of "processing". The list cannot be seen before the time `visible_at`.
+    The first GET /lists/{id} sets it to the status `when_polled`.
+    """
+
+    id: str
+    sequence: int
+    workspace: Workspace
+    campaign: Campaign
+    endpoint: str
+    name: str | None
+    created_at: float
+    leads: list[WrittenLead]
+    email_count: int
+    signature: str
+    pending_seconds: float
+    processing_seconds: float
+    visible_at: float = 0.0
+    ends_failed: bool = False
+    shown_as: str = "processing"
+    when_polled: str | None = None
+    forced: tuple[str, float] | None = None
+
+    def progress(self, now: float) -> tuple[str, float]:
+        """Return the status at `now` and the time since when it is so, both times in epoch seconds."""
+        if self.forced is not None:
+            return self.forced
+        if self.campaign.built_at is None:
+            return "pending", self.created_at
+        begun = max(self.created_at, self.campaign.built_at)
+        working = begun + self.pending_seconds
+        ended = working + self.processing_seconds
+        if now < working:
+            return "pending", begun
+        if now < ended:
+            return self.shown_as, working
+        return ("failed" if self.ends_failed else "completed"), ended
+
+    @property
+    def emails_created(self) -> int:
+        """Count the emails that the export holds."""
+        return sum(lead.emails for lead in self.leads)
 
 
 def build_workspaces(settings: SandboxSettings) -> list[Workspace]:
