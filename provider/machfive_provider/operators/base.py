@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from machfive_provider import exceptions
-from machfive_provider.operators.checks import seconds
+from machfive_provider.operators.parameters import seconds
 from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, needs_a_worker
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import conf
 from machfive_provider import exceptions
 from machfive_provider.delivery.format import ExportFormat, MissingPolicy, format_for
 from machfive_provider.formatting import kind_of
-from machfive_provider.operators import checks
+from machfive_provider.operators import parameters
 from machfive_provider.operators.base import ListWaitingOperator
 from machfive_provider.operators.link import MachFiveCampaignLink
 
@@ -112,10 +112,10 @@ class MachFiveExportListOperator(ListWaitingOperator):
 
     def _check(self, *, rendered: bool) -> None:
         """Check the parameters; ``rendered=False`` leaves templates and XComArgs out."""
-        checks.check_choice("on_missing_leads", self.on_missing_leads, MissingPolicy)
-        checks.seconds("poll_interval", self.poll_interval)
-        checks.seconds("timeout", self.timeout)
-        checks.check_export(self.export_to, self.export_format, rendered=rendered)
+        parameters.check_choice("on_missing_leads", self.on_missing_leads, MissingPolicy)
+        parameters.seconds("poll_interval", self.poll_interval)
+        parameters.seconds("timeout", self.timeout)
+        parameters.check_export(self.export_to, self.export_format, rendered=rendered)
 
     def _first_poll(self, context: Context, list_id: str) -> LeadList | None:
         """Poll once before waiting, so that the link to the campaign is there while the task waits."""

@@ -12,11 +12,11 @@ from airflow.providers.common.compat.sdk import conf
 from machfive_provider import exceptions
 from machfive_provider.delivery.format import ExportFormat, MissingPolicy, format_for
 from machfive_provider.formatting import counted
-from machfive_provider.operators import checks, purchase
+from machfive_provider.operators import parameters
 from machfive_provider.operators.base import ListWaitingOperator
-from machfive_provider.operators.checks import DuplicatePolicy, ExistingPolicy, InvalidPolicy
 from machfive_provider.operators.generate_single import MachFiveGenerateOperator
 from machfive_provider.operators.link import MachFiveCampaignLink
+from machfive_provider.operators.parameters import DuplicatePolicy, ExistingPolicy, InvalidPolicy
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from machfive_provider.delivery.count import Expected
     from machfive_provider.delivery.destination import Destination
     from machfive_provider.leads.prepare import PreparedLeads
+    from machfive_provider.operators.buying import Attempt
 
 __all__ = ["MachFiveGenerateBatchOperator", "MachFiveGenerateOperator"]
 
@@ -76,7 +77,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         "leads_path",
         "campaign_id",
         "campaign_name",
-        *purchase.OPTION_FIELDS,
+        *parameters.OPTION_FIELDS,
         "options",
         "export_to",
         "export_format",
@@ -152,11 +153,15 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
 
     def execute(self, context: Context) -> Any:
         """Submit the batch, unless an earlier attempt has, and wait for it."""
-        return self._submit(context, purchase.Attempt(asked_at=time.time()))
+        from machfive_provider.operators.buying import Attempt
+
+        return self._submit(context, Attempt(asked_at=time.time()))
 
     def resume_submission(self, context: Context, event: Any = None) -> Any:
         """Continue after the triggerer waited for a free slot or for the list of an unanswered purchase."""
-        return self._submit(context, purchase.Attempt.of_event(event, context))
+        from machfive_provider.operators.buying import Attempt
+
+        return self._submit(context, Attempt.of_event(event, context))
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Report, export and count a list that has ended."""
@@ -183,13 +188,13 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
 
     def _check(self, *, rendered: bool) -> None:
         """Check the parameters; ``rendered=False`` leaves templates and XComArgs out."""
-        checks.check_one_of("leads", self.leads, "leads_path", self.leads_path, rendered=rendered)
-        checks.check_purchase(self, rendered=rendered)
-        checks.check_choice("on_invalid_lead", self.on_invalid_lead, InvalidPolicy)
-        checks.check_choice("on_duplicate_lead", self.on_duplicate_lead, DuplicatePolicy)
-        checks.check_choice("on_missing_leads", self.on_missing_leads, MissingPolicy)
+        parameters.check_one_of("leads", self.leads, "leads_path", self.leads_path, rendered=rendered)
+        parameters.check_purchase(self, rendered=rendered)
+        parameters.check_choice("on_invalid_lead", self.on_invalid_lead, InvalidPolicy)
+        parameters.check_choice("on_duplicate_lead", self.on_duplicate_lead, DuplicatePolicy)
+        parameters.check_choice("on_missing_leads", self.on_missing_leads, MissingPolicy)
         if self.max_credits is not None:
-            checks.check_whole_number("max_credits", self.max_credits, least=1)
+            parameters.check_whole_number("max_credits", self.max_credits, least=1)
         if self.export_to is None:
             return
         if not self.wait_for_completion:
@@ -197,22 +202,23 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
                 "export_to needs wait_for_completion=True: there is nothing to export before the list has completed. "
                 "Drop one of them, or export later with MachFiveExportListOperator."
             )
-        checks.check_export(self.export_to, self.export_format, rendered=rendered)
+        parameters.check_export(self.export_to, self.export_format, rendered=rendered)
 
-    def _submit(self, context: Context, attempt: purchase.Attempt) -> Any:
+    def _submit(self, context: Context, attempt: Attempt) -> Any:
+        from machfive_provider.operators.buying import Buyer
         from machfive_provider.purchase.decision import BATCH_SHOWS_WITHIN
         from machfive_provider.purchase.options import build_options
 
         self._check(rendered=True)
-        prepared, options = self._prepare(), build_options(purchase.named_options(self), self.options)
+        prepared, options = self._prepare(), build_options(parameters.named_options(self), self.options)
         self._guard_spending(prepared, options)
         destination = self._destination()
-        buyer = purchase.Buyer(
+        buyer = Buyer(
             task=self,
             context=context,
             on_existing_list=self.on_existing_list,
             max_resubmissions=self.max_resubmissions,
-            capacity_timeout=checks.seconds("capacity_timeout", self.capacity_timeout),
+            capacity_timeout=parameters.seconds("capacity_timeout", self.capacity_timeout),
             shows_within=BATCH_SHOWS_WITHIN,
         )
         intent, bought = buyer.buy(
@@ -241,11 +247,12 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
 
     def _prepare(self) -> PreparedLeads:
         from machfive_provider.leads.prepare import prepare, read_leads
+        from machfive_provider.operators.buying import warn_of_unknown_fields
 
         source = "leads" if self.leads_path is None else f"leads_path {self.leads_path!r}"
         rows = read_leads(self.leads, self.leads_path)
         prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead, source)
-        purchase.warn_of_unknown_fields(self.log, source, prepared)
+        warn_of_unknown_fields(self.log, source, prepared)
         if prepared.skipped:
             shown = "; ".join((*prepared.invalid, *prepared.duplicates)[:10])
             self.log.warning("%s: %d of %d leads skipped: %s.", source, prepared.skipped, len(rows), shown)
@@ -295,13 +302,14 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         """Return what was bought: the leads, or only their number if they are not the same when read again."""
         from machfive_provider.delivery.count import Expected
         from machfive_provider.leads.prepare import prepare, read_leads
+        from machfive_provider.operators.buying import intent_of
         from machfive_provider.purchase.options import build_options
 
         try:
             rows = read_leads(self.leads, self.leads_path)
             prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead)
-            options = build_options(purchase.named_options(self), self.options)
-            intent = purchase.intent_of(context, str(batch["campaign_id"]), prepared.leads, options)
+            options = build_options(parameters.named_options(self), self.options)
+            intent = intent_of(context, str(batch["campaign_id"]), prepared.leads, options)
             same = intent.is_tagged(str(batch["tag"]))
         except (exceptions.MachFivePermanentError, KeyError):
             same = False

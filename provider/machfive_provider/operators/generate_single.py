@@ -11,16 +11,17 @@ from airflow.providers.common.compat.sdk import conf
 
 from machfive_provider import exceptions
 from machfive_provider.formatting import counted
-from machfive_provider.operators import checks, purchase
+from machfive_provider.operators import parameters
 from machfive_provider.operators.base import ListWaitingOperator
-from machfive_provider.operators.checks import ExistingPolicy
 from machfive_provider.operators.link import MachFiveCampaignLink
+from machfive_provider.operators.parameters import ExistingPolicy
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import GenerationOptions, LeadList
     from machfive_provider.hooks.machfive import MachFiveHook
+    from machfive_provider.operators.buying import Attempt
     from machfive_provider.purchase.tag import Intent
 
 __all__ = ["MachFiveGenerateOperator"]
@@ -64,7 +65,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         "lead",
         "campaign_id",
         "campaign_name",
-        *(name for name in purchase.OPTION_FIELDS if name != "notification_email"),
+        *(name for name in parameters.OPTION_FIELDS if name != "notification_email"),
         "options",
         "machfive_conn_id",
     )
@@ -114,15 +115,19 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         self.timeout = timeout
         self.capacity_timeout = capacity_timeout
         self.machfive_conn_id = machfive_conn_id
-        checks.check_purchase(self, rendered=False)
+        parameters.check_purchase(self, rendered=False)
 
     def execute(self, context: Context) -> Any:
         """Buy the sequence, unless an earlier attempt has, and return it."""
-        return self._submit(context, purchase.Attempt(asked_at=time.time()))
+        from machfive_provider.operators.buying import Attempt
+
+        return self._submit(context, Attempt(asked_at=time.time()))
 
     def resume_submission(self, context: Context, event: Any = None) -> Any:
         """Continue after the triggerer waited for a free slot or for the list of an unanswered purchase."""
-        return self._submit(context, purchase.Attempt.of_event(event, context))
+        from machfive_provider.operators.buying import Attempt
+
+        return self._submit(context, Attempt.of_event(event, context))
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:  # noqa: ARG002 - the base's signature
         """Fetch the sequence of a list that has ended."""
@@ -136,7 +141,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
                 f"{counted(self.max_resubmissions, 'time')} (max_resubmissions)."
             )
         wanted = single_lead(self.lead).leads[0].key
-        options = build_options(purchase.named_options(self), self.options)
+        options = build_options(parameters.named_options(self), self.options)
         with self.hook() as hook:
             for lead in iter_leads(hook.stream_export(lead_list.id, "json")):
                 if lead["email"].casefold() == wanted:
@@ -146,20 +151,21 @@ class MachFiveGenerateOperator(ListWaitingOperator):
                     return {"list_id": lead_list.id, "sequence": lead["sequence"]}
         raise exceptions.IncompleteExportError(f"list {lead_list.id} has completed without the emails of its lead")
 
-    def _submit(self, context: Context, attempt: purchase.Attempt) -> Any:
+    def _submit(self, context: Context, attempt: Attempt) -> Any:
         from machfive_provider.leads.prepare import single_lead
+        from machfive_provider.operators.buying import Buyer, warn_of_unknown_fields
         from machfive_provider.purchase.decision import BATCH_SHOWS_WITHIN, GENERATE_SHOWS_WITHIN
         from machfive_provider.purchase.options import build_options
 
-        checks.check_purchase(self, rendered=True)
-        prepared, options = single_lead(self.lead), build_options(purchase.named_options(self), self.options)
-        purchase.warn_of_unknown_fields(self.log, "lead", prepared)
-        buyer = purchase.Buyer(
+        parameters.check_purchase(self, rendered=True)
+        prepared, options = single_lead(self.lead), build_options(parameters.named_options(self), self.options)
+        warn_of_unknown_fields(self.log, "lead", prepared)
+        buyer = Buyer(
             task=self,
             context=context,
             on_existing_list=self.on_existing_list,
             max_resubmissions=self.max_resubmissions,
-            capacity_timeout=checks.seconds("capacity_timeout", self.capacity_timeout),
+            capacity_timeout=parameters.seconds("capacity_timeout", self.capacity_timeout),
             shows_within=BATCH_SHOWS_WITHIN if self.deferrable else GENERATE_SHOWS_WITHIN,
         )
         _, bought = buyer.buy((self.campaign_id, self.campaign_name), prepared, options, self._send, attempt)

@@ -1,4 +1,4 @@
-"""Checks of parameters. Operators run them twice: in ``__init__``, when the DAG is parsed, and in ``execute``.
+"""What the operators' parameters may be: checked in ``__init__``, when the DAG is parsed, and again in ``execute``.
 
 In ``__init__`` templates are not rendered and XComArgs not resolved: ``rendered=False`` leaves those to ``execute``.
 Each check raises ``ConfigurationError`` that names the parameter and the fix.
@@ -16,6 +16,7 @@ from machfive_provider.exceptions import ConfigurationError
 from machfive_provider.formatting import kind_of
 
 __all__ = [
+    "OPTION_FIELDS",
     "DuplicatePolicy",
     "ExistingPolicy",
     "InvalidPolicy",
@@ -24,12 +25,25 @@ __all__ = [
     "check_one_of",
     "check_purchase",
     "check_whole_number",
+    "named_options",
     "seconds",
 ]
 
 InvalidPolicy = Literal["fail", "skip"]
 DuplicatePolicy = Literal["fail", "first"]
 ExistingPolicy = Literal["adopt", "resubmit", "fail"]
+
+# The parameters that become options of the submission.
+OPTION_FIELDS = (
+    "list_name",
+    "email_count",
+    "email_signature",
+    "signature_id",
+    "additional_details",
+    "approved_ctas",
+    "enrichment_enabled",
+    "notification_email",
+)
 
 _LONGEST = 10 * 365 * 86400.0  # seconds: a longer time is a typing error, and datetime cannot add all of them
 
@@ -108,3 +122,8 @@ def seconds(parameter: str, value: Any) -> float:
             f"{parameter} must be a positive number of seconds, at most ten years of them, not {value!r}."
         )
     return float(number)
+
+
+def named_options(task: Any) -> dict[str, Any]:
+    """Return the options that an operator takes as parameters; None means not set."""
+    return {name: getattr(task, name, None) for name in OPTION_FIELDS}

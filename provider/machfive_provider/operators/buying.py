@@ -27,26 +27,10 @@ if TYPE_CHECKING:
     from machfive_provider.purchase.decision import History, WaitForUnanswered
     from machfive_provider.purchase.tag import Intent
 
-__all__ = ["OPTION_FIELDS", "Attempt", "Buyer", "intent_of", "named_options", "warn_of_unknown_fields"]
+__all__ = ["Attempt", "Buyer", "intent_of", "warn_of_unknown_fields"]
 
 # Seconds to wait after a 429 that is not about capacity and names no time: MachFive asks for restraint (docs/api.md).
 _RATE_LIMITED = 30.0
-# The parameters that become options of the submission.
-OPTION_FIELDS = (
-    "list_name",
-    "email_count",
-    "email_signature",
-    "signature_id",
-    "additional_details",
-    "approved_ctas",
-    "enrichment_enabled",
-    "notification_email",
-)
-
-
-def named_options(task: Any) -> dict[str, Any]:
-    """Return the options that an operator takes as parameters; None means not set."""
-    return {name: getattr(task, name, None) for name in OPTION_FIELDS}
 
 
 def warn_of_unknown_fields(log: Any, source: str, prepared: PreparedLeads) -> None:
