@@ -151,7 +151,7 @@ def test_sensors_started_in_the_triggerer_need_no_worker(finish: Finish, live: L
     # A worker writes to a file of its own, beside the triggerer's.
     logs = {task.task_id: worker_logs(live, run, task.task_id) for task in run.tasks}
     assert (len(logs["submit"]), len(logs["mapped"])) == (1, 1)
-    assert "start_from_trigger is left aside" in logs["mapped"][0]
+    assert "start_from_trigger has no effect" in logs["mapped"][0]
     if Version(airflow.__version__).release >= (3, 3):
         assert [logs[name] for name in ("plain", "params", "run_id", "several")] == [[]] * 4
 
