@@ -22,7 +22,7 @@ def kind_of(value: Any) -> str:
 
 
 def absolute(path: str) -> str:
-    """Return a path or URL such that every Airflow reads it alike: 3.0 takes a relative path from the root."""
+    """Return an absolute path, or the URL: ObjectStoragePath of Airflow 3.1 reads a relative path from the root."""
     return path if "://" in path else str(Path(path).absolute())
 
 

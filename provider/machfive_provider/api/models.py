@@ -31,7 +31,7 @@ RUNNING = ("pending", "processing")
 """The statuses of a list in work, in this order: it moves from the first to the second (docs/api.md, "Endpoints")."""
 
 GenerationOptions = dict[str, Any]
-"""The ``options`` object of both generate calls, built by :func:`machfive_provider.leads.prepare.build_options`."""
+"""The ``options`` object of both generate calls, built by :func:`machfive_provider.purchase.options.build_options`."""
 
 
 class ShapeError(ValueError):
