@@ -97,7 +97,7 @@ def test_deferral(slow_sandbox: Sandbox, connect: Connect):
     assert leaks([slow_sandbox.api_key, *PERSONAL], json.dumps(kwargs), repr(trigger)) == []
     assert kwargs["poll_interval"] == 15
     assert before <= kwargs["started_at"] <= kwargs["deadline"] - 86400 + 1
-    assert kwargs["first_look_at"] >= before + 15
+    assert kwargs["first_poll_at"] >= before + 15
     assert kwargs["submitted_at"] >= before
     assert run.xcoms["machfive_batch"]["leads_count"] == 3
 

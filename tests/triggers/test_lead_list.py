@@ -160,7 +160,7 @@ async def test_the_log_tells_changes_and_not_looks(workspace: Sandbox, logs: Log
 async def test_the_first_look_waits_for_its_time(workspace: Sandbox):
     first, second = await buy(workspace, 2)
     workspace.complete(second)
-    run = asyncio.create_task(events_of(waiting_for(first, first_look_at=time.time() + 3600)))
+    run = asyncio.create_task(events_of(waiting_for(first, first_poll_at=time.time() + 3600)))
     other = await outcome(waiting_for(second))  # the same poller, which would have looked at both
     assert other["status"] == "ended"
     assert [request.path[-36:] for request in workspace.requests_to("list")] == [second]
@@ -176,7 +176,7 @@ async def test_a_connection_that_is_not_there_is_a_configuration_error(workspace
 
 @pytest.mark.parametrize("submitted_at", [None, 12.5])
 def test_serialise(submitted_at: float | None):
-    trigger = waiting_for(UNKNOWN_ID, submitted_at=submitted_at, first_look_at=7.0, ends_task=True)
+    trigger = waiting_for(UNKNOWN_ID, submitted_at=submitted_at, first_poll_at=7.0, ends_task=True)
     path, kwargs = trigger.serialize()
     assert path == "machfive_provider.triggers.lead_list.MachFiveListTrigger"
     for value in kwargs.values():

@@ -184,7 +184,7 @@ async def test_one_in_a_hurry_does_not_hurry_the_others(workspace: Sandbox):
 
 async def test_a_list_is_not_polled_before_its_time(workspace: Sandbox):
     lists = await buy(workspace, 2)
-    waiting = start(waiting_for(lists[0], first_look_at=time.time() + 600), waiting_for(lists[1]))
+    waiting = start(waiting_for(lists[0], first_poll_at=time.time() + 600), waiting_for(lists[1]))
     await asyncio.sleep(590)
     assert set(asked(workspace)) == {lists[1]}
     await asyncio.sleep(12)

@@ -148,7 +148,7 @@ class ListWaitingOperator(BaseOperator):
                 started_at=watch.started_at,
                 deadline=watch.deadline,
                 submitted_at=watch.submitted_at,
-                first_look_at=time.time() + watch.interval,
+                first_poll_at=time.time() + watch.interval,
                 ends_task=self._ends_in_the_triggerer(),
             ),
             method_name="resume",

@@ -215,7 +215,7 @@ class MachFiveListSensor(BaseSensorOperator):
                 poll_interval=self._interval(),
                 started_at=started_at,
                 deadline=deadline,
-                first_look_at=time.time() + self.poke_interval,
+                first_poll_at=time.time() + self.poke_interval,
                 ends_task=not needs_a_worker(self),
             ),
             method_name="resume",

@@ -28,7 +28,7 @@ class MachFiveListTrigger(PlainTrigger):
     :param started_at: epoch seconds at which the wait began
     :param deadline: epoch seconds after which it is given up
     :param submitted_at: epoch seconds of this task's own submission, None for somebody else's lists
-    :param first_look_at: epoch seconds before which no poll is needed, because the worker has just polled
+    :param first_poll_at: epoch seconds before which no poll is needed, because the worker has just polled
     :param ends_task: end the task from here when all have completed, without a worker
     """
 
@@ -40,7 +40,7 @@ class MachFiveListTrigger(PlainTrigger):
         started_at: float,
         deadline: float,
         submitted_at: float | None = None,
-        first_look_at: float = 0.0,
+        first_poll_at: float = 0.0,
         ends_task: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -50,7 +50,7 @@ class MachFiveListTrigger(PlainTrigger):
         self.started_at = started_at
         self.deadline = deadline
         self.submitted_at = submitted_at
-        self.first_look_at = first_look_at
+        self.first_poll_at = first_poll_at
         self.ends_task = ends_task
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -95,7 +95,7 @@ class MachFiveListTrigger(PlainTrigger):
 
     async def _wait_for(self, list_id: str, poller: SharedPoller) -> LeadList:
         watch = Watch(list_id, self.poll_interval, self.started_at, self.deadline, self.submitted_at)
-        progress, after = Progress(), max(0.0, self.first_look_at - time.time())
+        progress, after = Progress(), max(0.0, self.first_poll_at - time.time())
         while True:
             known, quiet_until = next_news(watch, progress)
             polled = await poller.next_poll(
