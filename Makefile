@@ -6,8 +6,8 @@ AIRFLOW_DATE := 2026-11-20
 OLDEST_AIRFLOW := 3.1.8
 # Days later comes apache-airflow-providers-standard 1.12.1, whose imports raise deprecation warnings under 3.1.
 OLDEST_DATE := 2026-03-12
-# The one package the oldest Airflow needs newer than itself: our dependency is common-compat>=1.22.0.
-OLDEST_BUT := apache-airflow-providers-common-compat=$(AIRFLOW_DATE)
+# Needed newer than that: our dependency is common-compat>=1.22.0, and the tests choose their event loops.
+OLDEST_BUT := apache-airflow-providers-common-compat pytest-asyncio
 COVERAGE := 95
 # Two processes: tests with a live Airflow mostly wait, and share one of them.
 TESTS := --ignore=tests/benchmarks -n 2 --dist loadgroup
@@ -95,6 +95,7 @@ $(MATRIX)/$(AIRFLOW)/.installed: pyproject.toml Makefile | $(UV)
 
 $(MATRIX)/$(OLDEST_AIRFLOW)/.installed: pyproject.toml Makefile | $(UV)
 	$(UV) venv --quiet --allow-existing --python "$(or $(OLDEST_PYTHON),3.12)" $(@D)
-	$(UV) pip install --quiet --python $(@D)/bin/python --exclude-newer $(OLDEST_DATE) --exclude-newer-package $(OLDEST_BUT) \
+	$(UV) pip install --quiet --python $(@D)/bin/python --exclude-newer $(OLDEST_DATE) \
+		$(foreach each,$(OLDEST_BUT),--exclude-newer-package $(each)=$(AIRFLOW_DATE)) \
 		apache-airflow==$(OLDEST_AIRFLOW) -e '.[dev,sandbox]'
 	@touch $@
