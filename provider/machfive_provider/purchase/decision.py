@@ -1,17 +1,21 @@
-"""Decides whether an attempt adopts a list, buys the batch, waits or fails. Pure: no I/O, no clock.
+"""Decides whether a try adopts a list, buys the batch, waits or fails. Pure: no I/O, no clock.
 
 A *purchase* is one batch of leads for one task in one DAG run. Each of its lists has a *generation*: 1 is the first
 list, 2 the one bought because the first failed. The rules of :func:`decide_purchase`; the first that applies decides:
 
 1. A list of this purchase has not failed: adopt it. With ``on_existing_list="fail"``: fail.
 2. All its lists failed, and ``max_resubmissions`` is used up: fail.
-3. The same task has bought a list with other leads or options since the last clear: fail.
-4. No earlier POST can have bought a list that the search did not show: buy.
+3. The same task has bought a list with other leads or options in this round, and that list has not failed: fail. Not
+   at the first try of a round, because a clear means the change, and not in a mapped task.
+4. No earlier try can have sent a POST whose list is still invisible: buy.
 5. The search showed a list whose tag was cut off by the server and may be ours: fail.
-6. The list of an earlier POST has not been missing for ``shows_within`` seconds yet: wait for it.
-7. It has: buy, with a warning that the batch may be paid for twice.
+6. Such a POST is possible, and this try has searched for less than ``shows_within`` seconds: wait.
+7. It is possible, but no list has shown up for that long: buy, with a warning that the batch may be paid for twice.
 
-``tests/purchase/test_small_worlds.py`` tries the rules against every course of events, up to four attempts.
+A *round* is the first try, or the first one after a clear, with its automatic retries. For example with ``retries=2``:
+tries 1 to 3 are round 0; after a clear, tries 4 to 6 are round 3.
+
+``tests/purchase/test_small_worlds.py`` tries the rules against every course of events, up to four tries.
 """
 
 from __future__ import annotations
@@ -42,23 +46,23 @@ __all__ = [
     "usable_lists",
 ]
 
-# Seconds after which the list of an unanswered POST is taken as not bought. A generate call may take ten minutes
-# (docs/api.md), so its list may show up that much later; two minutes more are our margin for both.
+# Seconds after which the list of an unanswered POST is taken as not bought. The two minutes are our margin. A POST to
+# generate, for a single lead, may take ten minutes (docs/api.md), so its list may show up that much later.
 BATCH_SHOWS_WITHIN, GENERATE_SHOWS_WITHIN = 120.0, 720.0
 
 # Airflow's clock and MachFive's may differ by this much.
 _CLOCKS_DIFFER = timedelta(minutes=1)
 
 
-# --- the facts: with the search result, the Intent (what to buy) and the record of the last attempt
+# --- the facts, beside the Intent (what to buy) and the record that the last try left
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the user wants.
 
-    :param on_existing_list: ``adopt`` uses a list that was bought already; ``resubmit`` does so too, but each clear
-        makes a new purchase with a tag of its own; ``fail`` fails the task
+    :param on_existing_list: ``adopt`` uses a list that was bought already; ``resubmit`` adopts within a round, and buys
+        again after each clear, because the tag then holds the round; ``fail`` fails the task
     :param max_resubmissions: how often a batch is bought again because its list failed
     """
 
@@ -68,16 +72,15 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What an attempt knows of the task and of the attempts before it.
-
-    A *round* is the first try, or the first one after a clear, with its automatic retries.
+    """What a try knows of the task and of the tries before it.
 
     :param try_number: of the task instance, from 1
-    :param round: ``max_tries - retries``: Airflow keeps it through automatic retries and changes it with a clear
+    :param round: ``max_tries - retries``. Airflow keeps ``max_tries`` through automatic retries; a clear sets it to
+        ``try_number + retries``
     :param round_began: the DAG run's start, which a clear of a finished run resets; None if it is not known
     :param mapped: whether it is a mapped task, in which other map indexes buy other leads
     :param shows_within: seconds to wait for the list of an unanswered POST
-    :param absent_since: epoch seconds of this attempt's first search without a list; None before it
+    :param absent_since: epoch seconds of this try's first search without a list; None before it
     """
 
     try_number: int = 1
@@ -137,7 +140,7 @@ class Buy:
 class WaitForUnanswered:
     """Search again later: the list of an earlier POST may still show up.
 
-    :param absent_since: epoch seconds of this attempt's first search without the list
+    :param absent_since: epoch seconds of this try's first search without the list
     :param until: epoch seconds from which on a search without the list means: buy
     """
 
@@ -154,11 +157,10 @@ def decide_purchase(
 ) -> Adopt | Buy | WaitForUnanswered:
     """Apply the rules at the top of this module, in their order.
 
-    :param records: already read
+    :param records: already read; the record is of this very purchase (``record``)
     :param now: epoch seconds of the search
-    :raises MachFivePermanentError: by rules 1 and 3
-    :raises ListFailedError: by rule 2
-    :raises AmbiguousSubmissionError: by rule 5
+    :raises MachFivePermanentError: by rules 1 and 3; by rule 2 its subclass ``ListFailedError``
+    :raises AmbiguousSubmissionError: by rule 5; a later try may succeed
     """
     if usable := usable_lists(search.matching):
         return _adopt(usable, policy)
@@ -175,7 +177,7 @@ def decide_purchase(
 
 
 def usable_lists(matching: Iterable[tuple[int, LeadList]]) -> list[tuple[int, LeadList]]:
-    """Return the lists that did not fail, completed ones first, then the oldest, so that all attempts choose alike."""
+    """Return the lists that did not fail, completed ones first, then the oldest, so that all tries choose alike."""
     usable = [(generation, each) for generation, each in matching if not each.is_failed]
     return sorted(usable, key=lambda found: (not found[1].is_completed, *by_age(found[1])))
 
@@ -196,9 +198,9 @@ def _adopt(usable: Sequence[tuple[int, LeadList]], policy: Policy) -> Adopt:
     return Adopt(chosen, generation, tuple(each.id for _, each in others))
 
 
-def _next_generation(failed: Sequence[tuple[int, LeadList]], policy: Policy) -> int:
-    """Rule 2: return the generation to buy."""
-    last, lead_list = max(failed, key=lambda found: found[0], default=(0, None))
+def _next_generation(matching: Sequence[tuple[int, LeadList]], policy: Policy) -> int:
+    """Rule 2: return the generation to buy. By rule 1 all matching lists have failed."""
+    last, lead_list = max(matching, key=lambda found: found[0], default=(0, None))
     if lead_list and last > policy.max_resubmissions:
         raise exceptions.ListFailedError(
             f"the batch was bought {counted(last, 'time')} and each list failed (the last: {lead_list.id}); "
@@ -229,7 +231,7 @@ def _refuse_changed_leads(intent: Intent, other_purchases: Iterable[LeadList], h
 
 
 def _may_be_unanswered(intent: Intent, generation: int, history: History, records: RecordStore) -> bool:
-    """Rule 4: whether an earlier attempt may have sent the POST for this generation and not learned the list's id.
+    """Rule 4: whether an earlier try may have sent the POST for this generation and not learned the list's id.
 
     For instance a worker is killed after it sent the POST and before it wrote the list's id to its record.
     """
@@ -237,8 +239,8 @@ def _may_be_unanswered(intent: Intent, generation: int, history: History, record
         return False
     if intent.origin.round is not None and history.first_of_round:
         return False  # with "resubmit" a clear changes the tag: nobody can have sent a POST with it yet
-    # Airflow keeps one record for each map index. Shards may come in another order at a retry: then the record of the
-    # POST for these leads is kept for another map index, and an empty record here proves nothing.
+    # Airflow keeps one record for each map index. Mapped leads may come in another order at a retry: then the record of
+    # the POST for these leads is kept for another map index, and an empty record here proves nothing.
     if history.mapped or not records.readable:
         return True
     # A record of a later generation counts too: the failed list before it may have been deleted in the MachFive app.

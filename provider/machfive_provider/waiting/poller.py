@@ -1,15 +1,18 @@
 """One poller for all triggers of a connection in a triggerer: it polls all their lists together, in rounds.
 
-A trigger asks for the next poll of a list that is news to it. A round takes what is due:
+A trigger asks for the next poll of a list. A poll that shows the status which the trigger knows already is not handed
+to it; the poller polls again. A round takes what is due:
 
-1. One or two lists are asked for by id. For more, pages of a hundred lists are read (``docs/api.md``: ``GET /lists``),
-   at most two and one for each ten lists. What a page shows counts for everybody, due or not.
-2. A list that no page has shown has ended, moved between two pages, or is behind the lists of other clients. It is
-   asked for by id. Only that tells an end, because a page lacks the list's figures.
-3. After eight failures without a success the API is taken to be down, and the rest of the round is told so.
+1. One or two lists are asked for by id. For more, pages of a hundred lists are read (``docs/api.md``: ``GET /lists``):
+   at most two pages, and one more for each ten lists that are due. What a page shows counts for all triggers, due or
+   not.
+2. A list that no page has shown in work has ended, moved between two pages, or is behind the lists of other clients.
+   It is asked for by id. A page's "completed" is not used: only the list itself has the counts of leads and emails.
+3. After eight requests by id that failed, and none that succeeded, the API is taken to be down: the lists that are
+   left in the round get the last error without a request.
 
-No round depends on what an earlier one has found. Only GETs are sent, so that a trigger that runs twice, as after the
-loss of a triggerer, is harmless.
+A round uses nothing of earlier rounds but the status last seen of each list. Only GETs are sent, so a trigger that runs
+twice, as after the loss of a triggerer, does no harm.
 """
 
 from __future__ import annotations
@@ -32,24 +35,24 @@ from machfive_provider.waiting.shared_client import AT_ONCE, NotWantedError, Sha
 
 __all__ = ["SharedPoller", "shared_poller"]
 
-_SHORTEST_GAP = 1.0  # seconds between two rounds at least, or ...
-_GAPS = 10  # ... this part of the shortest interval, if that is longer
-_FEW = 2  # lists that are asked for by id: pages of two statuses would be as many requests
-_LISTS_A_PAGE = 10  # how many lists that are due allow for one more page
+_SHORTEST_GAP = 1.0  # seconds between the beginnings of two rounds, at least
+_GAPS_AN_INTERVAL = 10  # with a shortest interval of 20 s the gap is 2 s
+_FEW = 2  # lists that are asked for by id: a page for each of the two running statuses would be as many requests
+_LISTS_FOR_A_PAGE = 10  # one more page may be read for each so many lists that are due
 _MOST_FAILURES = 8  # in a round without a success
 _NEVER = float("inf")
 
 
 @dataclass(slots=True, eq=False)
 class _PollRequest:
-    """One trigger's request for the next poll that is news to it. Points in time are on the loop's clock.
+    """One trigger's request for the next poll that it does not know yet. Times are on the loop's clock.
 
     :param answer: what the poll has found; set once
     :param interval: seconds between polls
-    :param due: when the next poll is due; never, while the list is being asked for
-    :param deadline: when there is a poll whatever the interval
-    :param known: the status last seen, None if none was; seeing it again is no news ...
-    :param quiet_until: ... before this time
+    :param due: when the next poll is due; ``_NEVER`` while the list is being asked for, and after the answer
+    :param deadline: when the last poll is due, whatever the interval
+    :param known: the status last seen, None if none was
+    :param quiet_until: until then a poll that shows ``known`` again is not an answer; not later than the deadline
     """
 
     answer: asyncio.Future[LeadList | MachFiveError]
@@ -60,7 +63,7 @@ class _PollRequest:
     quiet_until: float
 
     def take(self, polled: LeadList | MachFiveError, now: float) -> float:
-        """Answer with what a poll has found if that is news; return when the next poll is due."""
+        """Answer with what a poll has found, or, if the trigger knows it, return when the next poll is due."""
         if isinstance(polled, LeadList) and polled.processing_status == self.known and now < self.quiet_until:
             self.due = min(now + self.interval, self.deadline)
         else:
@@ -97,24 +100,26 @@ class SharedPoller:
         known: str | None = None,
         quiet_until: float = 0.0,
     ) -> LeadList | MachFiveError:
-        """Return the next poll of a list that is news: the list as seen, or why it could not be seen.
+        """Return the next poll of a list that shows more than ``known``: the list, or why it could not be read.
 
         :param after: seconds until the first poll; it comes sooner if it can join others'
         :param interval: seconds between polls from then on
-        :param deadline: epoch seconds at which there is a poll whatever the interval
-        :param known: the status last seen, None if none was; to see it again is no news ...
-        :param quiet_until: ... before this epoch second
+        :param deadline: epoch seconds at which the last poll is due, whatever the interval
+        :param known: the status last seen, None if none was
+        :param quiet_until: epoch seconds; until then a poll that shows ``known`` again is not returned. Not later than
+            the deadline
         :raises ConfigurationError: if the id is no UUID
         """
         key = protocol.check_uuid("list_id", list_id)
-        now, ahead = self._loop.time(), self._loop.time() - time.time()
+        now = self._loop.time()
+        to_loop_clock = now - time.time()
         request = _PollRequest(
             answer=self._loop.create_future(),
             interval=interval,
-            due=min(now + after, max(now, deadline + ahead)),
-            deadline=deadline + ahead,
+            due=min(now + after, max(now, deadline + to_loop_clock)),
+            deadline=deadline + to_loop_clock,
             known=known,
-            quiet_until=quiet_until + ahead,
+            quiet_until=quiet_until + to_loop_clock,
         )
         self._requests.setdefault(key, []).append(request)
         self._gap = min(self._gap, _gap(interval))
@@ -188,7 +193,7 @@ class SharedPoller:
 
     async def _read_pages(self, due: list[str]) -> list[str]:
         """Read pages until they have shown every list that is due, or have been enough; return those not shown."""
-        unseen, pages_left = set(due), len(due) // _LISTS_A_PAGE + 2
+        unseen, pages_left = set(due), len(due) // _LISTS_FOR_A_PAGE + 2
         last_seen = Counter(request.known for key in due for request in self._requests.get(key, ()) if request.known)
         for status in sorted({*RUNNING, *last_seen}, key=lambda each: (-last_seen[each], each)):
             offset, more = 0, True
@@ -198,7 +203,7 @@ class SharedPoller:
                 offsets = range(offset, offset + count * protocol.PAGE_SIZE, protocol.PAGE_SIZE)
                 pages = await asyncio.gather(*(self._read_page(status, each) for each in offsets))
                 unseen.difference_update(*(shown for shown, _ in pages))
-                # Any short page is the last one. A page that failed says nothing, unless all of them did.
+                # A short page is the last one of its status. If all of these pages failed, more would fail too.
                 lengths = [length for _, length in pages if length is not None]
                 more = bool(lengths) and min(lengths) >= protocol.PAGE_SIZE
                 offset, pages_left = offset + count * protocol.PAGE_SIZE, pages_left - count
@@ -269,7 +274,7 @@ class _Tally:
 
 def _gap(shortest_interval: float) -> float:
     """Return the seconds between the beginnings of two rounds at least."""
-    return max(_SHORTEST_GAP, shortest_interval / _GAPS)
+    return max(_SHORTEST_GAP, shortest_interval / _GAPS_AN_INTERVAL)
 
 
 _pollers: PerLoop[SharedPoller] = PerLoop()
