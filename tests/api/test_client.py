@@ -88,7 +88,9 @@ HOUR_AHEAD = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True
 
 
 @pytest.mark.parametrize(
-    ("asked", "least", "most"), [("7", 7, 7), ("0", 0, 0), ("3600", 60, 60), ("soon", 0, 0.5), (HOUR_AHEAD, 60, 60)]
+    ("asked", "least", "most"),
+    [("7", 7, 7), ("0", 0, 0), ("3600", 60, 60), ("soon", 0, 0.5), (HOUR_AHEAD, 60, 60)],
+    ids=["seconds", "none", "too many", "no number", "date"],
 )
 def test_retry_after(world: str, sandbox: Sandbox, asked: str, least: float, most: float):
     sandbox.fault("status", endpoint="campaigns", status=429, code="BUSY", headers={"Retry-After": asked})

@@ -10,7 +10,8 @@ list, 2 the one bought because the first failed. The rules of :func:`decide_purc
 4. No earlier try can have sent a POST whose list is still invisible: buy.
 5. The search showed a list whose tag was cut off by the server and may be ours: fail.
 6. Such a POST is possible, and this try has searched for less than ``shows_within`` seconds: wait.
-7. It is possible, but no list has shown up for that long: buy, with a warning that the batch may be paid for twice.
+7. It is possible, but no list has shown up for that long, so it was very likely not accepted: buy, with a warning that
+   the batch may be paid for twice.
 
 A *round* is the first try, or the first one after a clear, with its automatic retries. For example with ``retries=2``:
 tries 1 to 3 are round 0; after a clear, tries 4 to 6 are round 3.

@@ -153,7 +153,7 @@ class SharedPoller:
             self._next_round = at
 
     def _begin_round(self) -> None:
-        now = self._last_round = max(self._loop.time(), self._next_round)  # a timer may come a nanosecond early
+        now = self._last_round = max(self._loop.time(), self._next_round)  # asyncio may call a timer slightly early
         requests = [request for each in self._requests.values() for request in each]
         self._gap = _gap(min((each.interval for each in requests), default=0.0))
         # What is due before the next round can be joins this one.
