@@ -22,7 +22,7 @@ def kind_of(value: Any) -> str:
 
 
 def absolute(path: str) -> str:
-    """Return an absolute path, or the URL: ObjectStoragePath of Airflow 3.1 reads a relative path from the root."""
+    """Make a path absolute; keep a URL: task-sdk 1.1 (Airflow 3.1) reads a relative ObjectStoragePath from the root."""
     return path if "://" in path else str(Path(path).absolute())
 
 

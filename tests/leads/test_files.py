@@ -88,7 +88,7 @@ def test_missing_and_extra_cells(write):
     path = write("Email,Name\na@example.com\nb@example.com,B,extra\n")
     assert read_file(path) == [
         Row("line 2", {"Email": "a@example.com"}),
-        Row("line 3", "has 3 cells under 2 columns"),
+        Row("line 3", {"Email": "b@example.com", "Name": "B"}, "has 3 cells under 2 columns"),
     ]
 
 
@@ -223,7 +223,7 @@ def read_back(content: bytes, name: str) -> list:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         path.write_bytes(content)
-        return [fields for _, fields in read_file(os.fspath(path))]
+        return [fields for _, fields, _ in read_file(os.fspath(path))]
 
 
 def test_a_relative_path_is_one_from_the_working_directory(write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -13,23 +13,23 @@ from typing import Any, NamedTuple
 from machfive_provider.exceptions import InvalidLeadsError
 from machfive_provider.formatting import absolute
 
-__all__ = ["SUFFIXES", "MisshapenRow", "Row", "parse_json_leads", "read_file"]
+__all__ = ["SUFFIXES", "Row", "parse_json_leads", "read_file"]
 
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
 _DELIMITERS = ",;\t|"
 
 
 class Row(NamedTuple):
-    """One lead as read: its position in the source, and its fields under the source's own names."""
+    """One lead as read.
+
+    :param position: where it is in the source, for messages
+    :param fields: its fields under the source's own names
+    :param problem: why its fields cannot be read, None if they can
+    """
 
     position: str
     fields: Any
-
-
-class MisshapenRow(str):
-    """Stands in place of a row's fields: the reason why they cannot be read."""
-
-    __slots__ = ()
+    problem: str | None = None
 
 
 def read_file(path: str) -> list[Row]:
@@ -55,18 +55,17 @@ def _read_bytes(path: str) -> bytes:
     try:
         content: bytes = ObjectStoragePath(absolute(path)).read_bytes()
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
         raise InvalidLeadsError(
-            f"leads_path {path!r} cannot be read ({reason}). Check the path as the worker sees it, and the "
-            "connection it names."
+            f"leads_path {path!r} cannot be read ({type(error).__name__}: {error}). Check the path as the worker sees "
+            "it, and the connection it names."
         ) from error
     return content
 
 
 def _decode(path: str, content: bytes) -> str:
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return content.decode("utf-16" if wide else "utf-8-sig")
+        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidLeadsError(
             f"leads_path {path!r} is not UTF-8 text (byte {error.start + 1}). Save it as UTF-8 (in Excel: 'CSV UTF-8')."
@@ -94,7 +93,7 @@ def parse_json_leads(text: str, where: str) -> list[Row]:
 
 
 def _json_lines(text: str, path: str) -> Iterator[Row]:
-    # Not splitlines(): JSON allows U+2028 and U+0085 inside a text, and splitlines() cuts there.
+    # JSON allows U+2028 and U+0085 inside a text. splitlines() would end a line there, so it is not used.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
@@ -109,15 +108,13 @@ def _csv_rows(text: str, path: str, delimiter: str) -> Iterator[Row]:
     if "\x00" in text:
         raise InvalidLeadsError(f"leads_path {path!r} holds zero bytes: it is not a text file. Export it as CSV.")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
+    rows = (cells for cells in reader if any(cell.strip() for cell in cells))
     try:
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
-                continue
-            if header is None:
-                header = _header(cells, path)
-            else:
-                yield Row(f"line {reader.line_num}", _fields(header, cells))
+        header = _header(next(rows, []), path)
+        for cells in rows:
+            too_many = any(cell.strip() for cell in cells[len(header) :])
+            problem = f"has {len(cells)} cells under {len(header)} columns" if too_many else None
+            yield Row(f"line {reader.line_num}", dict(zip(header, cells, strict=False)), problem)
     except csv.Error as error:
         raise InvalidLeadsError(
             f"leads_path {path!r}, line {reader.line_num}, is not CSV ({error}). Check the quotes there."
@@ -125,14 +122,14 @@ def _csv_rows(text: str, path: str, delimiter: str) -> Iterator[Row]:
 
 
 def _delimiter(text: str) -> str:
-    first = next((line for line in text.split("\n") if line.strip()), "")
-    first = re.sub(r'"[^"]*"', "", first)
-    return max(_DELIMITERS, key=first.count)
+    """Return the delimiter that the header holds most often outside quotes; a comma if it holds none."""
+    header = next((line for line in text.split("\n") if line.strip()), "")
+    return max(_DELIMITERS, key=re.sub(r'"[^"]*"', "", header).count)
 
 
 def _header(cells: list[str], path: str) -> list[str]:
     header = [cell.strip() for cell in cells]
-    if any("@" in cell for cell in header):
+    if "@" in "".join(header):
         raise InvalidLeadsError(
             f"leads_path {path!r} has no header: its first line holds an email address. Put the column names there."
         )
@@ -143,9 +140,3 @@ def _header(cells: list[str], path: str) -> list[str]:
             "rename the others."
         )
     return header
-
-
-def _fields(header: list[str], cells: list[str]) -> Any:
-    if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
-        return MisshapenRow(f"has {len(cells)} cells under {len(header)} columns")
-    return dict(zip(header, cells, strict=False))

@@ -15,7 +15,7 @@ from typing import Any
 from machfive_provider.api.models import Lead
 from machfive_provider.exceptions import ConfigurationError, InvalidLeadsError
 from machfive_provider.formatting import kind_of
-from machfive_provider.leads.files import MisshapenRow, Row, parse_json_leads, read_file
+from machfive_provider.leads.files import Row, parse_json_leads, read_file
 
 __all__ = ["PreparedLeads", "prepare", "read_leads", "single_lead"]
 
@@ -26,24 +26,8 @@ _SPELLINGS: dict[str, tuple[str, ...]] = {
     "email": ("email", "emailaddress", "mail", "workemail", "businessemail", "primaryemail", "contactemail"),
     "name": ("name", "fullname", "contactname", "leadname", "contact"),
     "title": ("title", "jobtitle", "position", "role"),
-    "company": (
-        "company",
-        "companyname",
-        "organization",
-        "organisation",
-        "accountname",
-        "account",
-        "employer",
-    ),
-    "company_website": (
-        "companywebsite",
-        "website",
-        "companyurl",
-        "websiteurl",
-        "companydomain",
-        "domain",
-        "url",
-    ),
+    "company": ("company", "companyname", "organization", "organisation", "accountname", "account", "employer"),
+    "company_website": ("companywebsite", "website", "companyurl", "websiteurl", "companydomain", "domain", "url"),
     "linkedin_url": ("linkedinurl", "linkedin", "linkedinprofile", "linkedinprofileurl", "personlinkedinurl"),
 }
 _FIRST_NAME, _LAST_NAME = ("firstname", "givenname"), ("lastname", "surname", "familyname")
@@ -105,34 +89,34 @@ def prepare(
     if not rows:
         raise InvalidLeadsError(f"{source} is empty: there is nobody to write to. Skip the task when there are none.")
     prepared = _sort_rows(rows)
-    invalid, duplicates, some_valid = prepared.invalid, prepared.duplicates, bool(prepared.leads)
-    if invalid and (on_invalid_lead == "fail" or not some_valid):
+    if not prepared.leads:
+        fix = "Check the names of the fields or columns."
+        raise _refusal(source, len(rows), "cannot be used", prepared.invalid, fix)
+    if prepared.invalid and on_invalid_lead == "fail":
         fix = "Correct them, or set on_invalid_lead='skip'."
-        if not some_valid:
-            fix = "Check the names of the fields or columns."
-        raise InvalidLeadsError(_first_ten(source, len(rows), "cannot be used", invalid, fix))
-    if duplicates and on_duplicate_lead == "fail":
+        raise _refusal(source, len(rows), "cannot be used", prepared.invalid, fix)
+    if prepared.duplicates and on_duplicate_lead == "fail":
         fix = "Remove them, or set on_duplicate_lead='first'."
-        raise InvalidLeadsError(_first_ten(source, len(rows), "are duplicates", duplicates, fix))
+        raise _refusal(source, len(rows), "are duplicates", prepared.duplicates, fix)
     return prepared
 
 
 def _sort_rows(rows: Sequence[Row]) -> PreparedLeads:
     """Sort rows into valid leads, invalid ones and duplicates."""
-    good: dict[str, tuple[str, Lead]] = {}
+    valid: dict[str, tuple[str, Lead]] = {}
     invalid: list[str] = []
     duplicates: list[str] = []
     unknown: dict[str, None] = {}
     for row in rows:
-        lead, reason, left_out = _lead(row.fields)
+        lead, left_out = _lead(row)
         unknown.update(dict.fromkeys(left_out))
-        if lead is None:
-            invalid.append(f"{row.position}: {reason}")
-        elif lead.key in good:
-            duplicates.append(f"{row.position}: same email as {good[lead.key][0]}")
+        if isinstance(lead, str):
+            invalid.append(f"{row.position}: {lead}")
+        elif lead.key in valid:
+            duplicates.append(f"{row.position}: same email as {valid[lead.key][0]}")
         else:
-            good[lead.key] = (row.position, lead)
-    return PreparedLeads(tuple(lead for _, lead in good.values()), tuple(invalid), tuple(duplicates), tuple(unknown))
+            valid[lead.key] = (row.position, lead)
+    return PreparedLeads(tuple(lead for _, lead in valid.values()), tuple(invalid), tuple(duplicates), tuple(unknown))
 
 
 def single_lead(lead: Any) -> PreparedLeads:
@@ -146,33 +130,33 @@ def single_lead(lead: Any) -> PreparedLeads:
     return prepare(rows, source="lead")
 
 
-def _first_ten(source: str, total: int, what: str, entries: Sequence[str], fix: str) -> str:
+def _refusal(source: str, total: int, what: str, entries: Sequence[str], fix: str) -> InvalidLeadsError:
     shown = "; ".join(entries[:_SHOWN])
     more = f"; and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
-    return f"{source}: {len(entries)} of {total} leads {what}: {shown}{more}. {fix}"
+    return InvalidLeadsError(f"{source}: {len(entries)} of {total} leads {what}: {shown}{more}. {fix}")
 
 
-def _lead(fields: Any) -> tuple[Lead | None, str, tuple[str, ...]]:
-    """Return the lead, or None and the reason; and the fields left out."""
-    if not isinstance(fields, Mapping):
-        return None, fields if isinstance(fields, MisshapenRow) else f"is {kind_of(fields)}, not an object", ()
-    columns, unknown = _columns(tuple(fields))
+def _lead(row: Row) -> tuple[Lead | str, tuple[str, ...]]:
+    """Return the lead, or the reason why there is none; and the fields left out."""
+    if row.problem:
+        return row.problem, ()
+    if not isinstance(row.fields, Mapping):
+        return f"is {kind_of(row.fields)}, not an object", ()
+    columns, unknown = _columns(tuple(row.fields))
     values: dict[str, str] = {}
     for field, names in columns.items():
-        parts = []
         for name in names:
-            value, problem = _text(fields[name])
-            if problem:
-                return None, f"{field} is {problem}, not a text", unknown
-            parts.append(value)
-        if text := " ".join(filter(None, parts)):
-            values[field] = text
+            text = _text(row.fields[name])
+            if text is None:
+                return f"{field} is {kind_of(row.fields[name])}, not a text", unknown
+            if text:
+                values[field] = f"{values[field]} {text}" if field in values else text
     if "email" not in values:
-        return None, "email is missing", unknown
-    email = _valid_email(values["email"])
+        return "email is missing", unknown
+    email = _valid_email(values.pop("email"))
     if email is None:
-        return None, "email is not a valid address", unknown
-    return Lead(**{**values, "email": email}), "", unknown
+        return "email is not a valid address", unknown
+    return Lead(email, **values), unknown
 
 
 @cache
@@ -181,31 +165,32 @@ def _columns(names: tuple[Any, ...]) -> tuple[dict[str, tuple[Any, ...]], tuple[
     plain: dict[str, list[Any]] = {}
     for name in names:
         plain.setdefault(re.sub(r"[^a-z0-9]", "", str(name).casefold()), []).append(name)
+
+    def spelled(spellings: tuple[str, ...]) -> list[Any]:
+        return next((plain[each] for each in spellings if each in plain), [])
+
     columns: dict[str, tuple[Any, ...]] = {}
     for field, spellings in _SPELLINGS.items():
-        found = next((plain[each] for each in spellings if each in plain), [])
+        found = spelled(spellings)
         if len(found) > 1:
             raise InvalidLeadsError(
                 f"the columns {', '.join(map(repr, found))} all mean {field}; keep one and rename the others."
             )
         if found:
             columns[field] = (found[0],)
-    first, last = (
-        next((plain[each][0] for each in each_of if each in plain), None) for each_of in (_FIRST_NAME, _LAST_NAME)
-    )
-    if "name" not in columns and (first is not None or last is not None):
-        columns["name"] = tuple(name for name in (first, last) if name is not None)
+    if "name" not in columns and (parts := [*spelled(_FIRST_NAME)[:1], *spelled(_LAST_NAME)[:1]]):
+        columns["name"] = tuple(parts)
     used = {name for each in columns.values() for name in each}
     return columns, tuple(str(name) for name in names if name not in used and str(name))
 
 
-def _text(value: Any) -> tuple[str, str | None]:
-    """Return the value as text, and a description of the value if it is not a text."""
+def _text(value: Any) -> str | None:
+    """Return the value with single spaces and without surrogates, None if it is not a text."""
     if value is None or (isinstance(value, float) and math.isnan(value)):  # pandas writes a missing value as NaN
-        return "", None
+        return ""
     if not isinstance(value, str):
-        return "", kind_of(value)
-    return " ".join(value.encode("utf-8", "replace").decode("utf-8").split()), None
+        return None
+    return " ".join(value.encode("utf-8", "replace").decode("utf-8").split())
 
 
 def _valid_email(text: str) -> str | None:
