@@ -50,12 +50,9 @@ def test_the_example_file():
     ],
 )
 def test_header_spellings(field: str, spellings: list[str]):
-    value = "ada@example.com" if field == "email" else "Some value"
     for spelling in spellings:
-        lead = one(**{"email": "ada@example.com", **({} if field == "email" else {spelling: value})})
-        if field == "email":
-            lead = one(**{spelling: value})
-        assert getattr(lead, field) == value, spelling
+        lead = one(**{"email": "ada@example.com"} if field != "email" else {}, **{spelling: "ada@example.com"})
+        assert getattr(lead, field) == "ada@example.com", spelling
 
 
 @pytest.mark.parametrize(
@@ -75,15 +72,10 @@ def test_first_and_last_name_make_a_name(fields, name: str | None):
     assert one(email="ada@example.com", **fields).name == name
 
 
-def test_unknown_fields_are_named_once_and_in_order():
-    ready = prepared({**ADA, "Zip": "1", "Age": "2"}, {**BOB, "Age": "3", "Fax": "4"})
-    assert ready.unknown_fields == ("Zip", "Age", "Fax")
-    assert ready.leads[0] == Lead("ada@example.com", name="Ada")
-
-
-def test_the_better_spelling_wins_and_the_other_is_left_out():
-    ready = prepared({"Work Email": "work@example.com", "Email": "ada@example.com"})
-    assert (ready.leads[0].email, ready.unknown_fields) == ("ada@example.com", ("Work Email",))
+def test_unknown_fields_and_worse_spellings_are_left_out_and_named_once_in_order():
+    ready = prepared({**ADA, "Work Email": "x@example.com", "Age": "2"}, {**BOB, "Age": "3", "Fax": "4"})
+    assert ready.unknown_fields == ("Work Email", "Age", "Fax")
+    assert ready.leads == (Lead("ada@example.com", name="Ada"), Lead("bob@example.com"))
 
 
 def test_two_columns_that_mean_the_same_are_refused():
@@ -113,27 +105,17 @@ SECRET = "hidden"  # stands where a person's data would
     ("lead", "reason"),
     [
         ({}, "email is missing"),
-        ({"name": SECRET}, "email is missing"),
-        ({"email": ""}, "email is missing"),
         ({"email": " \t"}, "email is missing"),
         ({"email": None}, "email is missing"),
         ({"email": float("nan")}, "email is missing"),
         ({"email": SECRET}, "email is not a valid address"),
-        ({"email": f"{SECRET}@"}, "email is not a valid address"),
-        ({"email": f"{SECRET}@@example.com"}, "email is not a valid address"),
-        ({"email": f"{SECRET}(at)example.com"}, "email is not a valid address"),
-        ({"email": f"{SECRET}@example..com"}, "email is not a valid address"),
         ({"email": f"{SECRET}@example.com, b@example.com"}, "email is not a valid address"),
-        ({"email": f"{SECRET} <a@example.com>"}, "email is not a valid address"),
         ({"email": f"{SECRET}\ud800@example.com\ud800"}, "email is not a valid address"),
         ({"email": 7}, "email is a value of type int, not a text"),
-        ({"email": [SECRET]}, "email is a value of type list, not a text"),
         ({"email": b"hidden@example.com"}, "email is a value of type bytes, not a text"),
-        ({**ADA, "title": 7}, "title is a value of type int, not a text"),
         ({**ADA, "company": {"x": SECRET}}, "company is a value of type dict, not a text"),
         (f"{SECRET}@example.com", "is a value of type str, not an object"),
         (None, "is nothing, not an object"),
-        ([SECRET], "is a value of type list, not an object"),
         (7, "is a value of type int, not an object"),
     ],
     ids=ascii,
@@ -150,13 +132,11 @@ def test_bad_leads(lead, reason: str):
     assert (ready.leads, ready.invalid) == ((Lead("bob@example.com"),), (f"leads[1]: {reason}",))
 
 
-def test_missing_values_of_a_data_frame_are_left_out():
-    lead = one(email="ada@example.com", name=float("nan"), title=None, company="  ")
-    assert lead == Lead("ada@example.com")
-
-
-def test_white_space_is_folded_and_surrogates_are_replaced():
-    assert one(email="ada@example.com", name="  Ada\n\t Love\ud800lace ").name == "Ada Love?lace"
+def test_texts_are_folded_and_missing_values_of_a_data_frame_left_out():
+    lead = one(
+        email="ada@example.com", name="  Ada\n\t Love\ud800lace ", title=None, company="  ", website=float("nan")
+    )
+    assert lead == Lead("ada@example.com", name="Ada Love?lace")
 
 
 def test_no_good_lead_is_an_error_under_every_policy():
@@ -177,19 +157,13 @@ def test_duplicates():
     assert (ready.duplicates, ready.skipped) == (("leads[2]: same email as leads[0]",), 1)
 
 
-@pytest.mark.parametrize(
-    ("bad", "shown", "more"), [(10, 10, ""), (11, 10, "; and 1 more"), (500, 10, "; and 490 more")]
-)
-def test_a_message_lists_the_first_ten(bad: int, shown: int, more: str):
+@pytest.mark.parametrize(("bad", "more"), [(10, ""), (11, "; and 1 more"), (500, "; and 490 more")])
+def test_a_message_lists_the_first_ten(bad: int, more: str):
     with pytest.raises(InvalidLeadsError) as caught:
         prepared(BOB, *({"email": f"{SECRET}{number}", "name": SECRET} for number in range(bad)))
-    message = caught.value.message
-    assert message.count("leads[") == shown
-    assert "leads[1]: email" in message
-    assert "leads[10]: email" in message
-    assert f"address{more}. Correct them" in message
+    shown = "; ".join(f"leads[{number}]: email is not a valid address" for number in range(1, 11))
+    assert f"cannot be used: {shown}{more}. Correct them" in caught.value.message
     assert SECRET not in str(caught.value)
-    assert len(message) < 600
 
 
 @pytest.mark.parametrize("leads", [[], "[]", '{"leads": []}', iter(())], ids=["list", "text", "object", "iterator"])
@@ -199,36 +173,35 @@ def test_nobody_to_write_to(leads):
 
 
 @pytest.mark.parametrize(
-    "leads", [ADA, b"[]", 7, True, 1.5, object()], ids=["mapping", "bytes", "int", "bool", "float", "object"]
+    ("leads", "reason"),
+    [
+        *[(each, "leads must be a list of objects or a JSON array, not a value of type") for each in (ADA, b"[]", 7)],
+        *[
+            (each, r"leads \(a text\) is not JSON")
+            for each in ("hidden@example.com", "", "[{'email': 1}]", "[" * 100_000)
+        ],
+        *[(each, "holds no list of leads") for each in ("7", '"x"', "{}", '{"leads": {}}', '{"email": "hidden"}')],
+    ],
 )
-def test_leads_of_another_type_are_refused(leads):
-    with pytest.raises(InvalidLeadsError, match="leads must be a list of objects or a JSON array, not a value of type"):
-        read_leads(leads)
-
-
-@pytest.mark.parametrize("leads", ["hidden@example.com", "", "[{'email': 1}]", "{", "nope", "[" * 100_000])
-def test_a_bare_string_is_refused(leads: str):
-    with pytest.raises(InvalidLeadsError, match=r"leads \(a text\) is not JSON") as caught:
+def test_what_holds_no_leads_is_refused(leads, reason: str):
+    with pytest.raises(InvalidLeadsError, match=reason) as caught:
         read_leads(leads)
     assert SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize("leads", ["7", "null", '"x"', "{}", '{"leads": {}}', '{"email": "a@example.com"}'])
-def test_json_without_a_list_is_refused(leads: str):
-    with pytest.raises(InvalidLeadsError, match="holds no list of leads"):
-        read_leads(leads)
-
-
-@pytest.mark.parametrize("wrap", [lambda leads: leads, lambda leads: {"leads": leads}], ids=["array", "object"])
-def test_leads_as_json_text(wrap):
-    rows = read_leads(json.dumps(wrap([ADA, BOB])))
-    assert [row.position for row in rows] == ["lead 1", "lead 2"]
+@pytest.mark.parametrize(
+    ("leads", "positions"),
+    [
+        ((ADA, BOB), ["leads[0]", "leads[1]"]),
+        (iter((ADA, BOB)), ["leads[0]", "leads[1]"]),
+        (json.dumps([ADA, BOB]), ["lead 1", "lead 2"]),
+    ],
+    ids=["tuple", "iterator", "text"],
+)
+def test_leads_are_any_iterable_or_json(leads, positions: list[str]):
+    rows = read_leads(leads)
+    assert [row.position for row in rows] == positions
     assert [lead.email for lead in prepare(rows).leads] == ["ada@example.com", "bob@example.com"]
-
-
-def test_any_iterable_of_mappings_will_do():
-    assert [row.position for row in read_leads(each for each in (ADA, BOB))] == ["leads[0]", "leads[1]"]
-    assert len(read_leads((ADA, BOB))) == 2
 
 
 @pytest.mark.parametrize(
@@ -237,10 +210,8 @@ def test_any_iterable_of_mappings_will_do():
         ({}, "neither given"),
         ({"leads": [ADA], "leads_path": "x.csv"}, "both given"),
         ({"leads": [], "leads_path": ""}, "both given"),
-        ({"leads_path": ""}, "leads_path must be a path or URL as text"),
         ({"leads_path": "  "}, "leads_path must be a path or URL as text"),
         ({"leads_path": 7}, "not a value of type int"),
-        ({"leads_path": ["a.csv"]}, "not a value of type list"),
     ],
     ids=str,
 )
@@ -280,40 +251,23 @@ addresses = st.builds(
     "{}@{}".format, st.text(min_size=1, max_size=9), st.sampled_from(["example.com", "ü.example", "[::1]", "a"])
 )
 texts = addresses | st.emails() | st.text(max_size=30)
-
-
-@given(st.lists(st.dictionaries(names, texts, max_size=4), max_size=4), st.sampled_from(["fail", "skip"]))
-def test_any_mappings_of_texts_are_prepared_or_refused(leads, policy: str):
-    try:
-        outcome = prepared(*leads, on_invalid_lead=policy, on_duplicate_lead="first")
-    except InvalidLeadsError as error:
-        outcome = error
-    if isinstance(outcome, InvalidLeadsError):
-        personal = [value for lead in leads for value in lead.values() if "@" in value and len(value) > 5]
-        assert not any(value in outcome.message for value in personal)
-    else:
-        assert len(outcome.leads) + outcome.skipped == len(leads)
-        assert len({lead.key for lead in outcome.leads}) == len(outcome.leads) > 0
-        json.dumps([lead.to_json() for lead in outcome.leads], ensure_ascii=False).encode()
-
-
-json_like = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+values = st.recursive(
+    texts | st.none() | st.booleans() | st.integers() | st.floats(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=6,
 )
 
 
-@given(st.lists(json_like, max_size=4))
-def test_anything_json_can_say_is_prepared_or_refused(leads):
+@given(st.lists(st.dictionaries(names, texts, max_size=4) | values, max_size=4), st.sampled_from(["fail", "skip"]))
+def test_whatever_json_can_say_is_prepared_or_refused_without_quoting_it(leads, policy: str):
     try:
-        outcome = prepared(*leads, on_invalid_lead="skip", on_duplicate_lead="first").leads
+        ready = prepared(*leads, on_invalid_lead=policy, on_duplicate_lead="first")
     except InvalidLeadsError as error:
-        outcome = str(error)
-    assert outcome
-
-
-def test_a_text_among_the_leads_is_never_quoted():
-    with pytest.raises(InvalidLeadsError) as caught:
-        prepare(read_leads(["ada@example.com cells under"]))
-    assert "ada@" not in str(caught.value)
+        message = error.message
+        given = [text for lead in leads for text in (lead.values() if isinstance(lead, dict) else [lead])]
+        personal = [text for text in given if isinstance(text, str) and "@" in text and len(text) > 5]
+        assert not any(text in message for text in personal)
+        return
+    assert len(ready.leads) + ready.skipped == len(leads)
+    assert len({lead.key for lead in ready.leads}) == len(ready.leads) > 0
+    json.dumps([lead.to_json() for lead in ready.leads], ensure_ascii=False).encode()
