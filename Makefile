@@ -9,8 +9,8 @@ OLDEST_DATE := 2026-03-12
 # Needed newer than that: our dependency is common-compat>=1.22.0, and the tests choose their event loops.
 OLDEST_BUT := apache-airflow-providers-common-compat pytest-asyncio
 COVERAGE := 95
-# Two processes: tests with a live Airflow mostly wait, and share one of them.
-TESTS := --ignore=tests/benchmarks -n 2 --dist loadgroup
+# Two processes. In the order of the names, so that the tests with a live Airflow, which mostly wait, begin early.
+TESTS := --ignore=tests/benchmarks -n 2 --dist loadgroup --no-loadscope-reorder
 
 VENV := .venv
 MATRIX := .venv-matrix
