@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ from tests.tasks import Logs, set_connection  # noqa: E402
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together what shares fixtures when tests run in several processes: a file, and all with a live Airflow."""
+    repeated = [name for name, number in Counter(item.nodeid for item in items).items() if number > 1]
+    assert not repeated, f"xdist would run only one test of each of these names: {repeated}"
     for item in items:
         live = {"chaos", "e2e"} & set(item.path.parts)
         item.add_marker(pytest.mark.xdist_group("live" if live else str(item.path)))
