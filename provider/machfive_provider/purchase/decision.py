@@ -5,16 +5,16 @@ list, 2 the one bought because the first failed. The rules of :func:`decide_purc
 
 1. A list of this purchase has not failed: adopt it. With ``on_existing_list="fail"``: fail.
 2. All its lists failed, and ``max_resubmissions`` is used up: fail.
-3. The same task has bought a list with other leads or options in this round, and that list has not failed: fail. Not
-   at the first try of a round, because a clear means the change, and not in a mapped task.
-4. No earlier try can have sent a POST whose list is still invisible: buy.
+3. The same task has bought a list with other leads or options in this round, and that list has not failed: fail.
+   Skipped at the first try of a round, because a user who clears the task wants the change, and in a mapped task.
+4. No POST of an earlier try is *unanswered* (sent, without a response that names the list): buy.
 5. The search showed a list whose tag was cut off by the server and may be ours: fail.
-6. Such a POST is possible, and this try has searched for less than ``shows_within`` seconds: wait.
-7. It is possible, but no list has shown up for that long, so it was very likely not accepted: buy, with a warning that
-   the batch may be paid for twice.
+6. A POST may be unanswered, and this try has searched for its list for less than ``shows_within`` seconds: wait.
+7. A POST may be unanswered, but no list has shown up for that long, so it was very likely not accepted: buy, with a
+   warning that the batch may be paid for twice.
 
 A *round* is the first try, or the first one after a clear, with its automatic retries. For example with ``retries=2``:
-tries 1 to 3 are round 0; after a clear, tries 4 to 6 are round 3.
+tries 1 to 3 are round 0; after a clear, tries 4 to 6 are round 3 (``History.round``).
 
 ``tests/purchase/test_small_worlds.py`` tries the rules against every course of events, up to four tries.
 """

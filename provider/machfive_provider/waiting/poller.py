@@ -4,9 +4,9 @@ A trigger asks for the next poll of a list. A poll that shows the status which t
 to it; the poller polls again. A round takes what is due:
 
 1. One or two lists are asked for by id. For more, pages of a hundred lists are read (``docs/api.md``: ``GET /lists``):
-   at most two pages, and one more for each ten lists that are due. What a page shows counts for all triggers, due or
+   for n lists that are due, 2 + n/10 pages at most. What a page shows counts for all triggers, due or
    not.
-2. A list that no page has shown in work has ended, moved between two pages, or is behind the lists of other clients.
+2. Pages may not show a list that is due: it has ended, it moved between two pages, or the limit was reached before it.
    It is asked for by id. A page's "completed" is not used: only the list itself has the counts of leads and emails.
 3. After eight requests by id that failed, and none that succeeded, the API is taken to be down: the lists that are
    left in the round get the last error without a request.
@@ -195,10 +195,11 @@ class SharedPoller:
         """Read pages until they have shown every list that is due, or have been enough; return those not shown."""
         unseen, pages_left = set(due), len(due) // _LISTS_FOR_A_PAGE + 2
         last_seen = Counter(request.known for key in due for request in self._requests.get(key, ()) if request.known)
+        # The status that most lists had first. Lists in a status that the contract does not know have pages as well.
         for status in sorted({*RUNNING, *last_seen}, key=lambda each: (-last_seen[each], each)):
             offset, more = 0, True
             while more and unseen and pages_left:
-                # As many pages at once as so many lists need, if they are all in this status.
+                # At once: the pages that the unseen lists would fill (rounded up), if all were in this status.
                 count = min(AT_ONCE, pages_left, -(-len(unseen) // protocol.PAGE_SIZE))
                 offsets = range(offset, offset + count * protocol.PAGE_SIZE, protocol.PAGE_SIZE)
                 pages = await asyncio.gather(*(self._read_page(status, each) for each in offsets))
