@@ -100,7 +100,8 @@ class Amounts:
 
     post_unaccepted: int = 3
     post_accepted: int = 4
-    post_certain: int = 22  # each of: no list_id, WORKSPACE_LIMIT
+    post_without_id: int = 22
+    post_limited: int = 30
     post_harmless: int = 7
     post_hang_unaccepted: int = 5
     post_hang_accepted: int = 8
@@ -126,7 +127,8 @@ class Amounts:
 FEW = Amounts(
     post_unaccepted=0,
     post_accepted=1,
-    post_certain=2,
+    post_without_id=2,
+    post_limited=2,
     post_harmless=0,
     post_hang_unaccepted=0,
     post_hang_accepted=2,
@@ -160,9 +162,9 @@ def _posts(amounts: Amounts, rng: random.Random) -> Iterable[PlannedFault]:
             yield from [PlannedFault(shown[accepted], kind, POST, accepted, args=args)] * count
     yield from [
         PlannedFault("no list_id", "drop_field", POST, accepted=True, args={"field": "list_id"})
-    ] * amounts.post_certain
+    ] * amounts.post_without_id
     limit, args = _WORKSPACE_LIMIT
-    yield from [PlannedFault("429 WORKSPACE_LIMIT", limit, POST, args=args)] * amounts.post_certain
+    yield from [PlannedFault("429 WORKSPACE_LIMIT", limit, POST, args=args)] * amounts.post_limited
     for name, (kind, args) in _HARMLESS.items():
         for _ in range(amounts.post_harmless):
             yield PlannedFault(name, kind, POST, accepted=kind != "status", args=_draw(args, rng))
@@ -204,7 +206,7 @@ GAPS = {POST: 1, "lists": 2, "list": 3, "export": 1}
 LIST_FAULT_GAP = 5
 # The part of a queue that may be used while no batch is done yet, and how much faster than the batches it is used:
 # faults are spread over the run, and the last ones happen while there are still enough batches left to meet them.
-HEAD_START, PACE = 0.15, 1.3
+HEAD_START, PACE = 0.25, 1.3
 
 
 @dataclass(frozen=True)
