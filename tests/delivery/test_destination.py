@@ -8,9 +8,7 @@ import gc
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from airflow.sdk.io import attach
@@ -21,7 +19,7 @@ from machfive_provider.exceptions import ConfigurationError
 
 
 class Upload(AbstractBufferedFile):
-    """A multi-part upload: what was sent is to be seen once it is committed."""
+    """A multi-part upload: what was sent appears once it is committed."""
 
     def _initiate_upload(self) -> None:
         self.parts = []
@@ -96,66 +94,145 @@ def names(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
 
-# --- local files
+# --- on a disk and in an object store alike
 
 
-@pytest.mark.parametrize("form", ["{}", "file://{}", " {} "], ids=["path", "url", "spaces"])
-def test_a_local_file_is_written_with_its_folders(tmp_path: Path, form: str):
-    path = tmp_path / "new" / "folder" / "ü emails.csv"
-    destination = Destination(form.format(path))
-    destination.check(must_be_new=True)
-    assert write(destination, b"one", b"", b"two") == 6
-    assert path.read_bytes() == b"onetwo"
-    assert names(path.parent) == [path.name]
+@pytest.fixture(params=["local", "object store"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, bucket: Bucket) -> str:
+    return str(tmp_path / "out.csv") if request.param == "local" else "memory://bucket/out.csv"
 
 
-def test_a_path_object_will_do(tmp_path: Path):
-    write(Destination(tmp_path / "a.csv"), b"x")
-    assert (tmp_path / "a.csv").read_bytes() == b"x"
+def content(place: str) -> bytes | None:
+    if place.startswith("memory"):
+        return STORE.objects.get(place.removeprefix("memory:/"))
+    return Path(place).read_bytes() if Path(place).exists() else None
+
+
+@pytest.mark.parametrize("before", [None, b"before, and longer"], ids=["absent", "present"])
+def test_a_result_appears_at_the_end(place: str, before: bytes | None):
+    if before:
+        write(Destination(place), before)
+    with Destination(place).open() as writer:
+        writer.write(b"x" * 9_000_000)  # more than one part of an upload
+        writer.write(b"")
+        writer.write(b"y")
+        assert content(place) == before
+    assert content(place) == b"x" * 9_000_000 + b"y"
+    assert writer.written == 9_000_001
+    assert STORE.discarded == []
 
 
 @pytest.mark.parametrize("before", [None, b"before"], ids=["absent", "present"])
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
-def test_what_ends_badly_leaves_everything_as_it_was(tmp_path: Path, before: bytes | None, error: type[BaseException]):
-    path = tmp_path / "a.csv"
-    if before is not None:
-        path.write_bytes(before)
+@pytest.mark.parametrize(
+    ("error", "size"), [(ValueError, 1), (ValueError, 9_000_000), (KeyboardInterrupt, 1), (GeneratorExit, 1)]
+)
+def test_what_ends_badly_leaves_everything_as_it_was(
+    place: str, tmp_path: Path, before: bytes | None, error: type[BaseException], size: int
+):
+    if before:
+        write(Destination(place), before)
     with pytest.raises(error):
-        break_off(Destination(str(path)), b"half", error())
-    assert names(tmp_path) == ([] if before is None else ["a.csv"])
-    assert before is None or path.read_bytes() == before
+        break_off(Destination(place), b"x" * size, error())
+    gc.collect()  # an upload that is forgotten closes itself: that must not commit it either
+    assert content(place) == before
+    assert len(names(tmp_path)) + len(STORE.objects) == bool(before)
+    assert STORE.discarded == (["/bucket/out.csv"] if place.startswith("memory") else [])
 
 
-def test_nothing_is_to_be_seen_until_the_end(tmp_path: Path):
-    path = tmp_path / "a.csv"
-    path.write_bytes(b"before")
-    with Destination(str(path)).open() as writer:
-        writer.write(b"after")
-        assert path.read_bytes() == b"before"
-    assert path.read_bytes() == b"after"
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("must_be_new", [False, True])
+def test_checking_leaves_no_trace(place: str, tmp_path: Path, must_be_new: bool, overwrite: bool, exists: bool):
+    if exists:
+        write(Destination(place), b"there")
+    destination = Destination(place, overwrite=overwrite)
+    if exists and must_be_new and not overwrite:
+        with pytest.raises(ConfigurationError, match="exists and overwrite is False: nothing was bought or fetched"):
+            destination.check(must_be_new=must_be_new)
+    else:
+        destination.check(must_be_new=must_be_new)
+    assert content(place) == (b"there" if exists else None)
+    assert len(names(tmp_path)) + len(STORE.objects) == exists
 
 
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0o027, 0o640)], ids=oct)
+@pytest.mark.parametrize(
+    ("chunks", "accepted"),
+    [
+        ([b"same bytes"], True),
+        ([b"same", b" ", b"bytes", b""], True),
+        ([], False),
+        ([b"same"], False),
+        ([b"same bytes", b"!"], False),
+        ([b"same bytes!"], False),
+        ([b"some bytes"], False),
+        ([b"same", b" bites"], False),
+    ],
+    ids=str,
+)
+def test_overwrite_false_accepts_the_same_bytes_only(place: str, chunks: list[bytes], accepted: bool):
+    destination = Destination(place, overwrite=False)
+    write(destination, b"same bytes")
+    if accepted:
+        assert write(destination, *chunks) == 10
+    else:
+        with pytest.raises(ConfigurationError, match="exists with other content and overwrite is False"):
+            write(destination, *chunks)
+    assert content(place) == b"same bytes"
+
+
+def test_the_missing_leads_are_beside_and_may_be_replaced_and_removed(place: str, tmp_path: Path):
+    result = Destination(f" {place} ", overwrite=False)
+    write(result, b"result")
+    beside = result.for_missing_leads()
+    assert beside.url == f"{place}.missing.csv"
+    for data in (b"old", b"new"):
+        write(beside, data)
+        assert content(beside.url) == data
+    beside.remove()
+    beside.remove()
+    assert content(place) == b"result"
+    assert len(names(tmp_path)) + len(STORE.objects) == 1
+
+
+# --- on a disk
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}", " {} ", Path], ids=["path", "url", "spaces", "path object"])
+def test_a_local_file_is_written_with_its_folders(tmp_path: Path, form: str | type[Path]):
+    path = tmp_path / "new" / "folder" / "ü emails.csv"
+    destination = Destination(form.format(path) if isinstance(form, str) else form(path))
+    destination.check(must_be_new=True)
+    write(destination, b"all")
+    assert path.read_bytes() == b"all"
+    assert names(path.parent) == [path.name]
+
+
+def test_a_relative_path_is_one_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    write(Destination("out.csv"), b"all")
+    assert (tmp_path / "out.csv").read_bytes() == b"all"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)], ids=oct)
 def test_the_mode_follows_the_umask(tmp_path: Path, umask: int, mode: int):
     before = os.umask(umask)
     try:
         write(Destination(str(tmp_path / "a.csv")), b"x")
-        assert os.umask(umask) == umask
     finally:
         os.umask(before)
     assert (tmp_path / "a.csv").stat().st_mode & 0o777 == mode
 
 
-def test_a_folder_is_refused(tmp_path: Path):
-    with pytest.raises(ConfigurationError, match="is a folder; name a file in it"):
-        Destination(str(tmp_path)).check(must_be_new=False)
+def test_the_longest_file_names(tmp_path: Path):
+    """Missing leads are written to a file whose name is longer by 12, so a name needs that much to spare."""
+    write(Destination(str(tmp_path / ("x" * 255))), b"all")
+    Destination(str(tmp_path / ("x" * 243))).check(must_be_new=True)
+    for length in (244, 256):
+        with pytest.raises(ConfigurationError, match=r"cannot be written .*name too long"):
+            Destination(str(tmp_path / ("x" * length))).check(must_be_new=True)
 
 
-@pytest.mark.parametrize("below", ["a.csv", "sub/a.csv"])
-def test_an_unwritable_place_is_refused(tmp_path: Path, below: str):
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(ConfigurationError, match=r"cannot be written .*Check the path, the permissions"):
-        Destination(str(tmp_path / "file" / below)).check(must_be_new=False)
+# --- what cannot be a destination
 
 
 @pytest.mark.parametrize("url", [None, "", "  ", 7, b"/tmp/a.csv", ["a.csv"]], ids=repr)
@@ -164,9 +241,30 @@ def test_what_is_no_path_is_refused(url):
         Destination(url)
 
 
-def test_an_unknown_scheme_is_refused():
-    with pytest.raises(ConfigurationError, match=r"'nosuchscheme://b/a\.csv' cannot be written"):
-        Destination("nosuchscheme://b/a.csv")
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("{folder}", "is a folder; name a file in it"),
+        ("{folder}/new/", "is a folder; name a file in it"),
+        ("memory://bucket/folder", "is a folder; name a file in it"),
+        ("{folder}/file/a.csv", r"cannot be written .*Check the path, the permissions"),
+        ("{folder}/file/sub/a.csv", r"cannot be written .*Check the path, the permissions"),
+        ("{folder}/pipe", "not a regular file"),
+        ("nosuchscheme://b/a.csv", r"'nosuchscheme://b/a\.csv' cannot be written"),
+    ],
+)
+def test_where_nothing_can_be_written_is_refused(tmp_path: Path, bucket: Bucket, url: str, reason: str):
+    (tmp_path / "file").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    bucket.objects["/bucket/folder/b.csv"] = b""
+    with pytest.raises(ConfigurationError, match=reason):
+        Destination(url.format(folder=tmp_path)).check(must_be_new=False)
+
+
+def test_what_cannot_be_removed_is_named(tmp_path: Path):
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(ConfigurationError, match=r"a\.csv' was written by an earlier attempt.*Remove it yourself"):
+        Destination(str(tmp_path / "a.csv")).remove()
 
 
 # --- what a killed export leaves behind
@@ -214,18 +312,17 @@ def test_what_a_living_export_writes_stays(tmp_path: Path):
 
 
 def test_a_file_taken_for_a_leftover_before_it_was_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    original, made = tempfile.mkstemp, []
+    opened = []
 
-    def mkstemp(*args: Any, **kwargs: Any) -> tuple[int, str]:
-        handle, name = original(*args, **kwargs)
-        if not made:
-            Path(name).unlink()
-        made.append(name)
-        return handle, name
+    def remove_first(handle: int, operation: int) -> None:
+        opened.append(handle)
+        if len(opened) == 1:
+            (part,) = tmp_path.iterdir()
+            part.unlink()
 
-    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    monkeypatch.setattr(fcntl, "flock", remove_first)
     write(Destination(str(tmp_path / "a.csv")), b"x")
-    assert len(made) == 2
+    assert len(opened) == 2
     assert names(tmp_path) == ["a.csv"]
 
 
@@ -234,165 +331,9 @@ def test_a_file_system_without_locks_keeps_its_leftovers(tmp_path: Path, monkeyp
     path = tmp_path / "a.csv"
     left = kill_while_writing(path)
 
-    def flock(handle: int, operation: int) -> None:
+    def fail(handle: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", fail)
     write(Destination(str(path)), b"x")
     assert names(tmp_path) == [left, "a.csv"]
-
-
-# --- overwrite=False, the same everywhere
-
-
-@pytest.fixture(params=["local", "object store"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, bucket: Bucket) -> str:
-    return str(tmp_path / "out.csv") if request.param == "local" else "memory://bucket/out.csv"
-
-
-def content(place: str) -> bytes:
-    return STORE.objects["/bucket/out.csv"] if place.startswith("memory") else Path(place).read_bytes()
-
-
-def test_checking_leaves_no_trace(place: str, tmp_path: Path):
-    Destination(place).check(must_be_new=True)
-    assert (names(tmp_path), STORE.objects) == ([], {})
-
-
-@pytest.mark.parametrize(
-    ("overwrite", "must_be_new", "refused"),
-    [(True, True, False), (True, False, False), (False, False, False), (False, True, True)],
-)
-def test_an_existing_destination(place: str, overwrite: bool, must_be_new: bool, refused: bool):
-    write(Destination(place), b"there")
-    destination = Destination(place, overwrite=overwrite)
-    if refused:
-        with pytest.raises(ConfigurationError, match="exists and overwrite is False: nothing was bought or fetched"):
-            destination.check(must_be_new=must_be_new)
-    else:
-        destination.check(must_be_new=must_be_new)
-    assert content(place) == b"there"
-
-
-def test_overwrite_false_writes_what_is_not_there(place: str):
-    destination = Destination(place, overwrite=False)
-    destination.check(must_be_new=True)
-    write(destination, b"new")
-    assert content(place) == b"new"
-
-
-@pytest.mark.parametrize(
-    "chunks", [[b"same bytes"], [b"same", b" ", b"bytes"], [b"same bytes", b""]], ids=["one", "three", "empty last"]
-)
-def test_overwrite_false_accepts_the_very_same_bytes(place: str, chunks: list[bytes]):
-    write(Destination(place), b"same bytes")
-    assert write(Destination(place, overwrite=False), *chunks) == 10
-    assert content(place) == b"same bytes"
-
-
-@pytest.mark.parametrize(
-    "chunks",
-    [[b"same"], [], [b"same bytes", b"!"], [b"same bytes!"], [b"some bytes"], [b"same", b" bites"]],
-    ids=["shorter", "empty", "longer", "longer at once", "different", "different later"],
-)
-def test_overwrite_false_refuses_other_bytes(place: str, chunks: list[bytes]):
-    write(Destination(place), b"same bytes")
-    with pytest.raises(ConfigurationError, match="exists with other content and overwrite is False"):
-        write(Destination(place, overwrite=False), *chunks)
-    assert content(place) == b"same bytes"
-
-
-def test_overwrite_true_replaces(place: str):
-    write(Destination(place), b"before, and longer")
-    write(Destination(place), b"after")
-    assert content(place) == b"after"
-
-
-def test_beside(place: str):
-    write(Destination(place, overwrite=False), b"result")
-    beside = Destination(f" {place} ", overwrite=False).beside(".missing.csv")
-    assert beside.url == f"{place}.missing.csv"
-    write(beside, b"old")
-    write(beside, b"new")  # it is ours to replace, whatever holds for the result
-    assert content(place) == b"result"
-    written = STORE.objects.get("/bucket/out.csv.missing.csv") or Path(f"{place}.missing.csv").read_bytes()
-    assert written == b"new"
-
-
-def test_remove(place: str, tmp_path: Path):
-    destination = Destination(place)
-    destination.remove()
-    write(destination, b"there")
-    destination.remove()
-    assert (names(tmp_path), STORE.objects) == ([], {})
-
-
-def test_what_cannot_be_removed_is_named(tmp_path: Path):
-    (tmp_path / "a.csv").mkdir()
-    with pytest.raises(ConfigurationError, match=r"a\.csv' was written by an earlier attempt.*Remove it yourself"):
-        Destination(str(tmp_path / "a.csv")).remove()
-
-
-# --- object stores
-
-
-def test_an_object_is_committed_at_the_end(bucket: Bucket):
-    with Destination("memory://bucket/deep/a.csv").open() as writer:
-        writer.write(b"x" * 9_000_000)
-        writer.write(b"y")
-        assert bucket.objects == {}
-    assert bucket.objects == {"/bucket/deep/a.csv": b"x" * 9_000_000 + b"y"}
-    assert writer.written == 9_000_001
-    assert bucket.discarded == []
-
-
-@pytest.mark.parametrize("size", [1, 9_000_000])
-def test_an_upload_that_ends_badly_is_discarded(bucket: Bucket, size: int):
-    bucket.objects["/bucket/a.csv"] = b"before"
-    with pytest.raises(ValueError, match="half"):
-        break_off(Destination("memory://bucket/a.csv"), b"x" * size, ValueError("half"))
-    gc.collect()  # a file that is forgotten closes itself: that must not commit it either
-    assert bucket.objects == {"/bucket/a.csv": b"before"}
-    assert bucket.discarded == ["/bucket/a.csv"]
-
-
-def test_a_folder_of_objects_is_refused(bucket: Bucket):
-    bucket.objects["/bucket/a/b.csv"] = b""
-    with pytest.raises(ConfigurationError, match="is a folder"):
-        Destination("memory://bucket/a").check(must_be_new=False)
-
-
-def test_a_relative_path_is_one_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    with Destination("out.csv").open() as writer:
-        writer.write(b"all")
-    assert (tmp_path / "out.csv").read_bytes() == b"all"
-
-
-def test_the_longest_file_name_can_be_written(tmp_path: Path):
-    path = tmp_path / ("x" * 255)
-    with Destination(str(path)).open() as writer:
-        writer.write(b"all")
-    assert path.read_bytes() == b"all"
-
-
-@pytest.mark.parametrize("length", [256, 244])
-def test_a_name_too_long_is_refused_before_anything_is_spent(tmp_path: Path, length: int):
-    """The file of the missing leads has a name of its own, longer by 12."""
-    with pytest.raises(ConfigurationError, match=r"cannot be written .*name too long"):
-        Destination(str(tmp_path / ("x" * length))).check(must_be_new=True)
-
-
-def test_the_longest_file_name_that_leaves_room_passes(tmp_path: Path):
-    Destination(str(tmp_path / ("x" * 243))).check(must_be_new=True)
-
-
-def test_what_is_no_regular_file_is_refused(tmp_path: Path):
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ConfigurationError, match="not a regular file"):
-        Destination(str(tmp_path / "pipe")).check(must_be_new=False)
-
-
-def test_a_folder_that_does_not_exist_yet_is_refused_as_well(tmp_path: Path):
-    with pytest.raises(ConfigurationError, match="is a folder"):
-        Destination(f"{tmp_path}/new/")

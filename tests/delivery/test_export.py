@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from machfive_provider.api.models import Lead, LeadList
 from machfive_provider.delivery.count import Expected, Figures, compare, digest
 from machfive_provider.delivery.destination import Destination
-from machfive_provider.delivery.export import iter_leads, write_export, write_missing
+from machfive_provider.delivery.export import iter_leads, write_export
 from machfive_provider.exceptions import ProtocolError, TransportError
 
 
@@ -321,26 +321,3 @@ def test_csv_leads_are_counted_by_their_email(tmp_path: Path, content: bytes, de
 def test_brackets_without_end_are_no_export():
     with pytest.raises(ProtocolError):
         list(iter_leads([b"[" * 3000 + b"]" * 3000]))
-
-
-# --- the leads that are missing
-
-
-ANN, BEN = Lead("ann@x.io", name="Ann"), Lead("ben@x.io")
-
-
-def test_missing_leads_are_written_beside_the_result(tmp_path: Path):
-    path = write_missing(Destination(f" {tmp_path}/emails.jsonl"), [ANN, BEN])
-    assert path == f"{tmp_path}/emails.jsonl.missing.csv"
-    assert Path(path).read_bytes() == b"email,name\r\nann@x.io,Ann\r\nben@x.io,\r\n"
-
-
-@pytest.mark.parametrize("overwrite", [True, False])
-def test_the_missing_leads_of_an_earlier_attempt_are_replaced_or_removed(tmp_path: Path, overwrite: bool):
-    destination = Destination(str(tmp_path / "emails.jsonl"), overwrite=overwrite)
-    write_missing(destination, [ANN, BEN])
-    path = write_missing(destination, [BEN])
-    assert Path(path).read_bytes() == b"email\r\nben@x.io\r\n"
-    assert write_missing(destination, []) is None
-    assert write_missing(destination, []) is None
-    assert list(tmp_path.iterdir()) == []

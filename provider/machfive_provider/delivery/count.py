@@ -16,7 +16,6 @@ from machfive_provider.api.models import Lead
 from machfive_provider.formatting import counted
 
 __all__ = [
-    "MISSING_ENDING",
     "Comparison",
     "Expected",
     "Figures",
@@ -28,7 +27,6 @@ __all__ = [
     "warnings",
 ]
 
-MISSING_ENDING = ".missing.csv"
 _SUPPORT = "MachFive support can say why, given the list's id."
 
 
@@ -54,7 +52,7 @@ class Expected:
 
 @dataclass(slots=True)
 class Figures:
-    """What an export holds. Leads are kept as digests: some 80 bytes of memory each.
+    """What an export holds. Leads are kept as digests: at most some 95 bytes of memory each.
 
     :param email_count: emails asked for each lead; None if not known, and then nothing counts as short
     :param bytes: size of the file written

@@ -5,28 +5,32 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from machfive_provider.delivery.count import MISSING_ENDING
 from machfive_provider.exceptions import ConfigurationError
 from machfive_provider.formatting import absolute
 
 __all__ = ["Destination", "Writer"]
 
-_PART = ".part"
+_MISSING_LEADS = ".missing.csv"
 
 
-class Writer(Protocol):
-    """Takes bytes, and counts them."""
+class Writer:
+    """Hands bytes on to ``put``, and counts them."""
 
-    written: int
+    def __init__(self, put: Callable[[bytes], Any]) -> None:
+        self._put = put
+        self.written = 0
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Hand on the next bytes."""
+        self._put(data)
+        self.written += len(data)
 
 
 class Destination:
@@ -84,11 +88,11 @@ class Destination:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
         with suppress(FileNotFoundError):  # a name that is too long raises another OSError
-            path.with_name(f"{path.name}{MISSING_ENDING}").lstat()
+            path.with_name(f"{path.name}{_MISSING_LEADS}").lstat()
 
-    def beside(self, ending: str) -> Destination:
-        """Return a destination whose name has ``ending`` added; it may always be replaced."""
-        return Destination(f"{self.url}{ending}")
+    def for_missing_leads(self) -> Destination:
+        """Return where this result's missing leads are written: beside it, and always replaced."""
+        return Destination(f"{self.url}{_MISSING_LEADS}")
 
     def remove(self) -> None:
         """Remove what is there, if anything.
@@ -108,19 +112,30 @@ class Destination:
 
     @contextmanager
     def open(self) -> Iterator[Writer]:
-        """Open for writing; the file appears whole when the block ends without an error, else not at all."""
+        """Open for writing; the file appears whole when the block ends without an error, else not at all.
+
+        Where ``overwrite`` is False and there is a file, the bytes are compared with it instead.
+
+        :raises ConfigurationError: if they differ
+        """
         if not self.overwrite and self._fs.exists(self._path.path):
             with self._fs.open(self._path.path, "rb") as existing:
-                writer = _ComparingWriter(existing, self.url)
-                yield writer
-                writer.finish()
+                yield Writer(lambda data: self._compare(existing.read(len(data)), data))
+                self._compare(existing.read(1), b"")
         elif self._local:
             self._local.parent.mkdir(parents=True, exist_ok=True)
             with _local_file(self._local) as file:
-                yield _FileWriter(file)
+                yield Writer(file.write)
         else:
             with _remote_object(self._fs, self._path.path) as file:
-                yield _FileWriter(file)
+                yield Writer(file.write)
+
+    def _compare(self, existing: bytes, data: bytes) -> None:
+        if existing != data:
+            raise ConfigurationError(
+                f"export_to {self.url!r} exists with other content and overwrite is False: it was left as it is. Name "
+                "another destination, remove it, or set overwrite=True."
+            )
 
     def _unusable(self, error: Exception) -> ConfigurationError:
         return ConfigurationError(
@@ -132,7 +147,7 @@ class Destination:
 @contextmanager
 def _local_file(path: Path) -> Iterator[Any]:
     prefix = f".machfive-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-"
-    for leftover in path.parent.glob(f"{prefix}*{_PART}"):
+    for leftover in path.parent.glob(f"{prefix}*.part"):
         _remove_unless_locked(leftover)
     handle, part = _locked_part(path.parent, prefix)
     try:
@@ -140,11 +155,9 @@ def _local_file(path: Path) -> Iterator[Any]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            part.chmod(0o666 & ~_umask())
             part.replace(path)
     except BaseException:
-        with suppress(FileNotFoundError):
-            part.unlink()
+        part.unlink(missing_ok=True)
         raise
 
 
@@ -154,11 +167,14 @@ def _locked_part(folder: Path, prefix: str) -> tuple[int, Path]:
     A held lock means that its writer still runs: the kernel releases it when the process ends, however it ends.
     """
     while True:
-        handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=_PART)
+        part = folder / f"{prefix}{secrets.token_hex(8)}.part"
+        # Not by tempfile: its files are private, and the umask, which the result's mode follows, would have to be set
+        # for the whole process to be read.
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with suppress(OSError):  # no locks on this file system: then nobody removes the file either
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
-            return handle, Path(name)
+            return handle, part
         os.close(handle)  # another export removed it before it was locked
 
 
@@ -185,44 +201,3 @@ def _remote_object(fs: Any, path: str) -> Iterator[Any]:
             file.discard()
         raise
     file.commit()
-
-
-def _umask() -> int:
-    # The umask can only be read by setting it.
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
-class _FileWriter:
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.written = 0
-
-    def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self.written += len(data)
-
-
-class _ComparingWriter:
-    """Accepts the bytes that are there already, so that a repeated export under overwrite=False succeeds."""
-
-    def __init__(self, existing: Any, url: str) -> None:
-        self._existing = existing
-        self._url = url
-        self.written = 0
-
-    def write(self, data: bytes) -> None:
-        if self._existing.read(len(data)) != data:
-            raise self._different()
-        self.written += len(data)
-
-    def finish(self) -> None:
-        if self._existing.read(1):
-            raise self._different()
-
-    def _different(self) -> ConfigurationError:
-        return ConfigurationError(
-            f"export_to {self._url!r} exists with other content and overwrite is False: it was left as it is. Name "
-            "another destination, remove it, or set overwrite=True."
-        )

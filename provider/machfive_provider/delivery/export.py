@@ -1,7 +1,7 @@
 """Writes an export chunk by chunk and counts its leads on the way.
 
-Three stages: the hook yields chunks, ``_copied`` or ``json.dumps`` writes them to the destination, and ``_counted`` or
-``_count_csv`` counts the leads in them. No stage holds more than one chunk or one lead.
+The hook yields chunks, ``_copied`` writes them to the destination as they are, and ``_count_json`` or ``_count_csv``
+counts the leads in them; jsonl is written lead by lead. Nothing holds more than one chunk and the leads in it.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import csv
 import json
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from machfive_provider.api.models import Email, Lead, LeadList, ShapeError, array
-from machfive_provider.delivery.count import MISSING_ENDING, Figures, leads_as_csv
-from machfive_provider.delivery.destination import Destination
+from machfive_provider.api.models import Email, LeadList, ShapeError, array
+from machfive_provider.delivery.count import Figures
+from machfive_provider.delivery.destination import Destination, Writer
 from machfive_provider.exceptions import ProtocolError
 
 if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
 
-__all__ = ["iter_leads", "write_export", "write_missing"]
+__all__ = ["iter_leads", "write_export"]
 
 _HEAD = 64 * 1024
 _LONGEST_LINE = 4 * 1024 * 1024  # characters; the csv module takes cells of up to 128 Ki, so this is 32 of them
@@ -48,49 +48,35 @@ def write_export(
     with destination.open() as writer:
         source = hook.stream_export(lead_list.id, "csv" if export_format == "csv" else "json")
         if export_format == "jsonl":
-            for lead in _counted(iter_leads(source), figures):
-                writer.write(json.dumps(lead, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+            _count_json(source, figures, lambda lead: writer.write(_as_line(lead)))
         elif export_format == "json":
-            _count_json(_copied(source, writer.write), figures)
+            _count_json(_copied(source, writer), figures)
         else:
-            has_emails = _count_csv(_copied(source, writer.write), figures)
+            has_emails = _count_csv(_copied(source, writer), figures)
             _complete_csv(hook, lead_list, figures, has_emails=has_emails)
         figures.bytes = writer.written
     return figures
-
-
-def write_missing(destination: Destination, leads: Sequence[Lead]) -> str | None:
-    """Write the leads that are missing from a result beside it, as a CSV that ``leads_path`` takes.
-
-    Without any, the file of an earlier attempt is removed: submitting it would pay again for leads that are there.
-
-    :param destination: the result's
-    :return: the file's path or URL, None if there is none
-    :raises ConfigurationError: if an earlier attempt's file cannot be removed
-    """
-    beside = destination.beside(MISSING_ENDING)
-    if not leads:
-        beside.remove()
-        return None
-    with beside.open() as writer:
-        writer.write(leads_as_csv(leads))
-    return beside.url
 
 
 def iter_leads(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """Yield the leads of a JSON export one by one; raises ``ProtocolError`` for anything else."""
     import ijson
 
-    reader = _Reader(chunks)
-    count = 0
+    found, count, head = ijson.sendable_list(), 0, b""
+    parser = ijson.items_coro(found, "leads.item", use_float=True)
     try:
-        for lead in ijson.items(reader, "leads.item", use_float=True):
-            count += 1
-            yield _checked_lead(lead, count)
+        for chunk in filter(None, chunks):  # an empty chunk would mean the end to the parser
+            head += chunk[: _HEAD - len(head)]
+            parser.send(chunk)
+            for lead in found:
+                count += 1
+                yield _checked_lead(lead, count)
+            found.clear()
+        parser.close()
     except ijson.JSONError as error:
         raise _contract_error("it is not whole JSON") from error
     if not count:
-        _check_empty(bytes(reader.head))
+        _check_empty(head)
 
 
 def _checked_lead(lead: Any, number: int) -> dict[str, Any]:
@@ -118,16 +104,17 @@ def _contract_error(why: str) -> ProtocolError:
     )
 
 
-def _counted(leads: Iterable[dict[str, Any]], figures: Figures) -> Iterator[dict[str, Any]]:
-    """Count each lead of a JSON export and hand it on."""
-    for lead in leads:
+def _count_json(
+    chunks: Iterable[bytes], figures: Figures, also: Callable[[dict[str, Any]], None] = lambda _: None
+) -> None:
+    """Count the leads of a JSON export, and call ``also`` with each."""
+    for lead in iter_leads(chunks):
         figures.count_lead(lead["email"], len(lead["sequence"]))
-        yield lead
+        also(lead)
 
 
-def _count_json(chunks: Iterable[bytes], figures: Figures) -> None:
-    for _ in _counted(iter_leads(chunks), figures):
-        pass
+def _as_line(lead: dict[str, Any]) -> bytes:
+    return json.dumps(lead, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def _complete_csv(hook: MachFiveHook, lead_list: LeadList, figures: Figures, *, has_emails: bool) -> None:
@@ -163,9 +150,9 @@ def _count_csv(chunks: Iterable[bytes], figures: Figures) -> bool:
         raise _contract_error(f"it is not CSV ({error})") from error
 
 
-def _copied(chunks: Iterable[bytes], write: Callable[[bytes], None]) -> Iterator[bytes]:
+def _copied(chunks: Iterable[bytes], writer: Writer) -> Iterator[bytes]:
     for chunk in chunks:
-        write(chunk)
+        writer.write(chunk)
         yield chunk
 
 
@@ -182,27 +169,3 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
     rest += decoder.decode(b"", final=True)
     if rest:
         yield rest
-
-
-class _Reader:
-    """Gives chunks to a parser that reads a file; keeps the first 64 KiB."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
-        self._buffer = b""
-        self.head = bytearray()
-
-    def read(self, size: int = -1) -> bytes:
-        """Return up to ``size`` bytes, nothing at the end."""
-        if size == 0:
-            return b""
-        while not self._buffer:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return b""
-            self._buffer = chunk
-        taken = self._buffer if size < 0 else self._buffer[:size]
-        self._buffer = self._buffer[len(taken) :]
-        if len(self.head) < _HEAD:
-            self.head += taken[: _HEAD - len(self.head)]
-        return taken

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from machfive_provider import exceptions
-from machfive_provider.delivery import count, export
+from machfive_provider.delivery import count
 from machfive_provider.formatting import counted
 
 if TYPE_CHECKING:
@@ -58,11 +58,20 @@ def report_export(
 
 
 def _write_missing(log: Any, destination: Destination, comparison: count.Comparison) -> str | None:
+    """Write the missing leads beside the result, as a CSV that ``leads_path`` takes; return its path or URL, if any.
+
+    Without any, the file of an earlier attempt is removed: submitting it would pay again for leads that are there.
+    """
+    beside = destination.for_missing_leads()
+    if comparison.missing_leads:
+        with beside.open() as writer:
+            writer.write(count.leads_as_csv(comparison.missing_leads))
+        return beside.url
     try:
-        return export.write_missing(destination, comparison.missing_leads)
+        beside.remove()
     except exceptions.ConfigurationError as error:
         log.warning("%s", error.message)
-        return None
+    return None
 
 
 def _report_missing(
