@@ -22,7 +22,7 @@ from machfive_provider.api.models import Lead
 from machfive_provider.hooks.machfive import MachFiveHook
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.sensors.lead_list import MachFiveListSensor
-from machfive_provider.triggers.list_start import MachFiveListStartTrigger
+from machfive_provider.triggers.lead_list import MachFiveListStartTrigger
 from machfive_provider.waiting.deferral import DEFERRAL_MARGIN
 from tests.tasks import UNKNOWN_ID, Logs, assert_plain, events_of, leaks, task_context
 
@@ -223,7 +223,7 @@ def triggered(operator: MachFiveListSensor, context: Any = None, began: float | 
     if not operator.has_dag():
         dag.add_task(operator)
     kept = serialised(dag, operator.task_id)["start_trigger_args"]
-    assert kept["trigger_cls"] == "machfive_provider.triggers.list_start.MachFiveListStartTrigger"
+    assert kept["trigger_cls"] == "machfive_provider.triggers.lead_list.MachFiveListStartTrigger"
     assert hasattr(operator, kept["next_method"])
     trigger = MachFiveListStartTrigger(**smart_decode_trigger_kwargs(kept["trigger_kwargs"]))
     limit = operator.execution_timeout.total_seconds() if operator.execution_timeout else kept["timeout"]

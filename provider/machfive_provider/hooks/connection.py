@@ -1,16 +1,24 @@
-"""Reads an Airflow connection of type ``machfive`` and checks every field; nothing is sent and nothing blocks."""
+"""Reads an Airflow connection of type ``machfive`` and checks every field; the texts of the form's Test button.
+
+Nothing is sent and nothing blocks.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from machfive_provider import exceptions
 from machfive_provider.api.client_settings import ClientSettings
+from machfive_provider.api.models import Campaign
 from machfive_provider.exceptions import ConfigurationError
+from machfive_provider.formatting import counted
 
-__all__ = ["ConnectionSettings"]
+__all__ = ["ConnectionSettings", "diagnosis", "greeting"]
+
+_NAMED = 10  # campaigns in the text of a test that succeeded
 
 
 class _Connection(Protocol):
@@ -89,3 +97,24 @@ def _positive(value: Any) -> int | None:
             "The connection's extra 'max_concurrent_batches' must be a whole number of at least 1, or left out."
         )
     return number
+
+
+def greeting(settings: ConnectionSettings, campaigns: Sequence[Campaign]) -> str:
+    """Return the text for a connection that works: the campaigns of the key's workspace."""
+    names = ", ".join(each.name for each in campaigns[:_NAMED]) or "none yet"
+    found = counted(len(campaigns), "campaign")
+    return f"Connected to {settings.client.base_url}: this key's workspace has {found} ({names})."
+
+
+def diagnosis(error: Exception, settings: ConnectionSettings | None) -> str:
+    """Return the text that says what is wrong with a connection; it never holds the key."""
+    address = settings.client.base_url if settings else "MachFive"
+    if isinstance(error, exceptions.TransportError):
+        return f"{address} cannot be reached: {error.message}. Check the base URL (host), proxy and firewall."
+    if isinstance(
+        error, (exceptions.ProtocolError, exceptions.NotFoundError)
+    ):  # MachFive never responds 404 to GET /campaigns
+        return f"{address} responds, but not as the MachFive API does: {error.message}. Check the base URL (host)."
+    if isinstance(error, exceptions.MachFiveError):
+        return str(error)
+    return f"The connection cannot be tested: {type(error).__name__}."

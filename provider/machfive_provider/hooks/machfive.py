@@ -20,8 +20,7 @@ from machfive_provider.api.models import (
     LeadList,
 )
 from machfive_provider.api.retries import RetryPolicy
-from machfive_provider.hooks.connection import ConnectionSettings
-from machfive_provider.hooks.diagnosis import diagnosis, greeting
+from machfive_provider.hooks.connection import ConnectionSettings, diagnosis, greeting
 from machfive_provider.hooks.form import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:

@@ -234,7 +234,7 @@ class MachFiveListSensor(BaseSensorOperator):
         deferral = timedelta(seconds=wait_seconds + DEFERRAL_MARGIN)
         # Set on the instance only: Airflow gives a mapped task the class's arguments, unrendered.
         self.start_trigger_args = StartTriggerArgs(
-            trigger_cls="machfive_provider.triggers.list_start.MachFiveListStartTrigger",
+            trigger_cls="machfive_provider.triggers.lead_list.MachFiveListStartTrigger",
             trigger_kwargs={
                 "list_id": list(self.list_id) if isinstance(self.list_id, tuple) else self.list_id,
                 "machfive_conn_id": self.machfive_conn_id,

@@ -1,6 +1,5 @@
 """Triggers: what waits in the triggerer. They only send GETs.
 
-``lead_list`` waits for lists, ``list_start`` does so before any worker has seen the task, ``capacity`` waits for a free
-slot in the workspace, ``unanswered_purchase`` for a list that a lost response may have created. ``events`` is what they
-hand to the task. Begin with ``lead_list``.
+``lead_list`` waits for lists, ``capacity`` for a free slot in the workspace, ``unanswered_purchase`` for a list that a
+lost response may have created. ``events`` is what they hand to the task. Begin with ``lead_list``.
 """
