@@ -11,7 +11,10 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
 from machfive_provider import exceptions
+from machfive_provider.api.models import LeadList
 from machfive_provider.formatting import kind_of, one_line
+from machfive_provider.waiting.decision import GiveUp, Progress, Watch, decide_poll
+from tests.tasks import UNKNOWN_ID
 
 ALL = [getattr(exceptions, name) for name in exceptions.__all__]
 PERMANENT = {
@@ -54,6 +57,8 @@ def full(kind: type[exceptions.MachFiveError]) -> exceptions.MachFiveError:
         occurred_at=AT,
         endpoint="GET /api/v1/lists",
         retry_after=1.5,
+        attempts=9,
+        tried_for=30.6,
     )
 
 
@@ -89,13 +94,64 @@ def test_the_tree_in_the_docstring_is_complete():
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
-def test_text_holds_everything_a_person_needs(kind: type[exceptions.MachFiveError]):
-    text = str(full(kind))
-    assert text.startswith("GET /api/v1/lists: 418 TEAPOT: it went wrong")
-    assert '{"required": 3}' in text
-    assert kind.advice in text
-    assert text.endswith("[request id req-1, 2026-02-03T04:05:06.789000Z]")
-    assert len(text.splitlines()) == 1
+def test_text_begins_with_cause_and_remedy_and_ends_with_what_support_asks_for(kind: type[exceptions.MachFiveError]):
+    remedy = f"{kind.remedy} " if kind.remedy else ""
+    assert str(full(kind)) == (
+        f"it went wrong. The server asks to wait 1.5 s. {remedy}Tried 9 times in 31 s. "
+        'Detail: {"required": 3} [418 TEAPOT, GET /api/v1/lists, request id req-1, 2026-02-03T04:05:06.789000Z]'
+    )
+
+
+SEEN = 130  # characters of a line that Airflow's UI shows
+LIST = f"List {UNKNOWN_ID}"
+SPENT = "Nothing was spent."
+WATCH = Watch(UNKNOWN_ID, 20.0, 0.0, 86400.0)
+OUTAGE = exceptions.TransportError("MachFive cannot be reached ([Errno 111] Connection refused).", attempts=9)
+
+
+def timed_out() -> exceptions.MachFiveError:
+    match decide_poll(WATCH, Progress(), LeadList(UNKNOWN_ID, "processing"), 86400.0):
+        case GiveUp(error):
+            return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.BadRequestError("This campaign is not set up for generation."),
+        exceptions.UnauthorizedError("Invalid API key."),
+        exceptions.InsufficientCreditsError("You have 0 credits remaining. Please upgrade your plan."),
+        exceptions.ForbiddenError("This campaign is not in the workspace of your API key."),
+        exceptions.NotFoundError("List not found.").about(LIST),
+        exceptions.NotFoundError("Campaign not found.").add(SPENT),
+        exceptions.WorkspaceLimitError("Too many concurrent batch jobs in this workspace. Retry later."),
+        exceptions.RateLimitedError("Too many requests.", retry_after=30, attempts=2).add(SPENT),
+        exceptions.ServerError("MachFive responded 502 and gave no reason (an empty body).").add(SPENT),
+        OUTAGE,
+        copy.copy(OUTAGE).add(SPENT),
+        exceptions.ListFailedError(f"{LIST} failed on MachFive's side."),
+        timed_out(),
+        exceptions.PollingError(f"{LIST}: 31 polls in a row failed."),
+        exceptions.InvalidLeadsError("leads: 1 of 3 leads cannot be used: leads[0]: no email.", remedy="Correct them."),
+        exceptions.ProtocolError("The response, an HTML page of 12 bytes, does not follow the API's contract."),
+    ],
+    ids=lambda error: f"{type(error).__name__}-{error.message[:20]}",
+)
+def test_cause_and_remedy_are_seen_in_the_ui_without_scrolling(error: exceptions.MachFiveError):
+    text = str(error)
+    first = error.remedy.partition(";")[0]  # what follows says why, or what to do later
+    assert first
+    assert text.index(first) + len(first) <= SEEN, text
+    assert text.count(SPENT) <= 1
+
+
+def test_what_is_added_keeps_class_ids_and_time():
+    before = full(exceptions.ServerError)
+    after = before.add(" Nothing was spent.").about("List 1").about("list 1").add("Nothing was spent.")
+    assert after is before
+    assert after.args == (after.message,) == ("List 1: it went wrong. Nothing was spent.",)
+    assert (after.request_id, after.occurred_at, after.attempts) == ("req-1", AT, 9)
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
@@ -146,31 +202,24 @@ def test_one_line(message: str, shown: str):
         ("", ""),
         ([], ""),
         ({}, ""),
-        ("out of\ncredits", " (detail: out of credits)"),
-        ({"required": 3, "ö": None}, ' (detail: {"required": 3, "ö": null})'),
-        ([1, 2], " (detail: [1, 2])"),
-        (0, " (detail: 0)"),
-        (False, " (detail: false)"),
+        ("out of\ncredits", " Detail: out of credits"),
+        ({"required": 3, "ö": None}, ' Detail: {"required": 3, "ö": null}'),
+        ([1, 2], " Detail: [1, 2]"),
+        (0, " Detail: 0"),
+        (False, " Detail: false"),
     ],
     ids=repr,
 )
 def test_detail_of_any_json_type_is_shown(detail, shown: str):
     error = exceptions.MachFiveError("m", detail=detail, occurred_at=AT)
-    assert str(error) == f"m{shown} [2026-02-03T04:05:06.789000Z]"
+    assert str(error) == f"m.{shown} [2026-02-03T04:05:06.789000Z]"
 
 
 @pytest.mark.parametrize(
-    ("message", "retry_after", "start"),
-    [
-        ("Slow", None, "429: Slow. Nothing was accepted."),
-        ("Slow.", None, "429: Slow. Nothing"),
-        ("Slow?", None, "429: Slow? Nothing"),
-        ("Slow!", None, "429: Slow! Nothing"),
-        ("Slow", 7.0, "429: Slow. The server asks to wait 7 s. Nothing was accepted."),
-    ],
+    ("message", "start"), [("Slow", "Slow. "), ("Slow.", "Slow. "), ("Slow?", "Slow? "), ("Slow!", "Slow! "), ("", "")]
 )
-def test_advice_begins_a_sentence_of_its_own(message: str, retry_after: float | None, start: str):
-    assert str(exceptions.RateLimitedError(message, status_code=429, retry_after=retry_after)).startswith(start)
+def test_the_remedy_begins_a_sentence_of_its_own(message: str, start: str):
+    assert str(exceptions.RateLimitedError(message)).startswith(f"{start}Nothing was spent.")
 
 
 def test_the_time_is_utc_now_unless_given():

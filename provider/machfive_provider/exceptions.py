@@ -35,12 +35,12 @@ the task at once, whatever its ``retries``. Statuses and codes are those of the 
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pendulum
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSensorTimeout
 
-from machfive_provider.formatting import one_line
+from machfive_provider.formatting import duration, one_line
 
 __all__ = [
     "AmbiguousSubmissionError",
@@ -71,7 +71,9 @@ __all__ = [
 
 
 class MachFiveError(Exception):
-    """Base of all errors of this provider. Its text is one line: what happened and what to do.
+    """Base of all errors of this provider.
+
+    Its text is one line, what happened and what to do before all else: Airflow's UI cuts lines at about 130 characters.
 
     :param message: what went wrong, in the API's words where it gave any
     :param status_code: HTTP status of the response, None if there was none
@@ -81,10 +83,13 @@ class MachFiveError(Exception):
     :param occurred_at: UTC time of the failure; now, unless given
     :param endpoint: method and path template, e.g. ``GET /api/v1/lists/{list_id}``
     :param retry_after: seconds the server asked to wait (``Retry-After``), None if it did not ask
+    :param remedy: what to do; by default that of the class, which may be empty where the message says it
+    :param attempts: how often the request was sent
+    :param tried_for: seconds from the first attempt to the failure of the last
     """
 
     retryable: ClassVar[bool] = False
-    advice: ClassVar[str] = ""
+    remedy: str = ""
 
     def __init__(
         self,
@@ -97,6 +102,9 @@ class MachFiveError(Exception):
         occurred_at: pendulum.DateTime | None = None,
         endpoint: str | None = None,
         retry_after: float | None = None,
+        remedy: str | None = None,
+        attempts: int = 1,
+        tried_for: float = 0.0,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -107,24 +115,47 @@ class MachFiveError(Exception):
         self.occurred_at = occurred_at or pendulum.now("UTC")
         self.endpoint = endpoint
         self.retry_after = retry_after
+        self.remedy = type(self).remedy if remedy is None else remedy
+        self.attempts = attempts
+        self.tried_for = tried_for
+
+    def add(self, sentence: str) -> Self:
+        """Add a sentence to the message, unless the error says it already; return the error itself."""
+        if sentence.strip() not in f"{self.message} {self.remedy}":
+            self._say(f"{_closed(self.message)} {sentence.strip()}")
+        return self
+
+    def about(self, what: str) -> Self:
+        """Begin the message with what it is about, e.g. ``List …``, unless it is named there; return the error itself.
+
+        The API's own messages name no id.
+        """
+        if what.lower() not in self.message.lower():
+            self._say(f"{what}: {self.message}")
+        return self
+
+    def _say(self, message: str) -> None:
+        self.message = message
+        self.args = (message,)
 
     def __str__(self) -> str:
-        what = " ".join(str(part) for part in (self.status_code, self.code) if part is not None)
-        said = ": ".join(part for part in (one_line(what), one_line(self.message)) if part)
-        if self.detail not in (None, "", {}, []):
-            said += f" (detail: {one_line(_compact(self.detail))})"
-        if self.endpoint:
-            said = f"{self.endpoint}: {said}"
+        said = [_closed(one_line(self.message))] if self.message else []
         if self.retry_after is not None:
-            said = f"{_closed(said)} The server asks to wait {self.retry_after:g} s."
-        if self.advice:
-            said = f"{_closed(said)} {self.advice}"
-        where = f"request id {one_line(self.request_id)}, " if self.request_id else ""
-        return f"{said} [{where}{self.occurred_at.to_iso8601_string()}]"
+            said.append(f"The server asks to wait {self.retry_after:g} s.")
+        if self.remedy:
+            said.append(self.remedy)
+        if self.attempts > 1:
+            said.append(f"Tried {self.attempts} times in {duration(self.tried_for)}.")
+        if self.detail not in (None, "", {}, []):
+            said.append(f"Detail: {one_line(_compact(self.detail))}")
+        status = " ".join(str(part) for part in (self.status_code, self.code) if part is not None)
+        request = f"request id {self.request_id}" if self.request_id else ""
+        source = (status, self.endpoint or "", request, self.occurred_at.to_iso8601_string())
+        return " ".join((*said, f"[{', '.join(one_line(part) for part in source if part)}]"))
 
 
 def _closed(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def _compact(detail: Any) -> str:
@@ -146,37 +177,37 @@ class InvalidLeadsError(MachFivePermanentError):
 class BadRequestError(MachFivePermanentError):
     """400: the API refused the request as invalid."""
 
-    advice = "Nothing was spent. Correct what the message says; a retry would be refused the same way."
+    remedy = "Nothing was spent. Correct what the message says, then clear the task."
 
 
 class UnauthorizedError(MachFivePermanentError):
     """401: no key, a wrong key, or a revoked one."""
 
-    advice = "Check the API key in the password field of the Airflow connection."
+    remedy = "Put a valid API key into the password field of the Airflow connection."
 
 
 class InsufficientCreditsError(MachFivePermanentError):
     """402: the workspace has no credits left for this request."""
 
-    advice = "Nothing was spent. Check usage in the MachFive app, upgrade or wait for the reset, then clear the task."
+    remedy = "Nothing was spent. Upgrade or wait for the reset, then clear the task."
 
 
 class ForbiddenError(MachFivePermanentError):
     """403: the campaign or list belongs to another workspace, or the key lacks a scope."""
 
-    advice = "Use an API key of the workspace that owns the campaign or list."
+    remedy = "Use an API key of the workspace that owns the campaign or list."
 
 
 class NotFoundError(MachFivePermanentError):
     """404: no such campaign, list or saved signature in this workspace."""
 
-    advice = "Check the id and that it belongs to the workspace of the API key."
+    remedy = "Check the id, and that the API key is of its workspace."
 
 
 class ListFailedError(MachFivePermanentError):
     """The list failed, and this task cannot buy it again: it only waits, or has bought as often as it may."""
 
-    advice = "A failed list can never be exported; its leads have to be submitted again as a new list."
+    remedy = "It can never be exported: submit its leads again."
 
 
 class IncompleteExportError(MachFivePermanentError):
@@ -192,19 +223,19 @@ class MachFiveTransientError(MachFiveError):
 class RateLimitedError(MachFiveTransientError):
     """429 of any code: the API asks for fewer requests."""
 
-    advice = "Nothing was accepted. Wait, then try again; spread the load if it keeps happening."
+    remedy = "Nothing was spent. Wait, then try again; spread the load if it keeps happening."
 
 
 class WorkspaceLimitError(RateLimitedError):
     """429 WORKSPACE_LIMIT: as many batches as the workspace may have are being processed already."""
 
-    advice = "Nothing was accepted and nothing was spent. There will be capacity when a running batch completes."
+    remedy = "Nothing was spent. Wait until a running batch completes."
 
 
 class ServerError(MachFiveTransientError):
     """5xx or 408: a failure on the server's side."""
 
-    advice = "If it persists, send MachFive support the request id (if any) and the time."
+    remedy = "Try again later; if it lasts, send MachFive support the request id and the time."
 
 
 class TransportError(MachFiveTransientError):
@@ -214,7 +245,7 @@ class TransportError(MachFiveTransientError):
         request can be sent again at once
     """
 
-    advice = "Check that the connection's host can be reached from here."
+    remedy = "Check the connection's host, proxy and firewall."
 
     def __init__(self, message: str, *, may_have_arrived: bool = True, **context: Any) -> None:
         super().__init__(message, **context)
@@ -224,19 +255,19 @@ class TransportError(MachFiveTransientError):
 class ProtocolError(MachFiveTransientError):
     """The response does not follow the API's contract: another shape, not JSON, an unexpected status."""
 
-    advice = "A proxy may have responded in place of MachFive: check the connection's host."
+    remedy = "Check the connection's host; a proxy may have responded in place of MachFive."
 
 
 class NotReadyError(MachFiveTransientError):
     """409 NOT_READY: the list has not completed yet. A task that waits for the list polls on."""
 
-    advice = "Wait until the list has completed."
+    remedy = "Wait until the list has completed."
 
 
 class AmbiguousSubmissionError(MachFiveTransientError):
     """A paid request may have been accepted, but its list has not shown up."""
 
-    advice = "The next attempt searches for the list before it sends anything."
+    remedy = "The next attempt searches for the list before it sends anything."
 
 
 class BatchFailedError(MachFiveTransientError):
@@ -250,14 +281,20 @@ class CapacityTimeoutError(MachFiveTransientError):
 class WaitTimeoutError(MachFiveTransientError):
     """The deadline passed before the list had completed; the text says whether it is still running."""
 
+    remedy = (
+        "A retry waits for the same list, at no cost; MachFive keeps working on it. "
+        "If lists take this long, raise timeout."
+    )
+
 
 class SensorTimeoutError(WaitTimeoutError, AirflowSensorTimeout):  # type: ignore[misc]  # as above
     """The sensor's ``timeout`` passed: final, as it is for every Airflow sensor."""
 
     retryable = False
+    remedy = "Clear the task to wait on; MachFive keeps working on it. If lists take this long, raise timeout."
 
 
 class PollingError(MachFiveTransientError):
     """The task gave up after repeated failed polls; the list itself may be fine."""
 
-    advice = "The next attempt waits for the same list again."
+    remedy = "The next attempt waits for the same list again."

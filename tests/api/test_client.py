@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,9 +19,9 @@ from machfive_provider.api.call import Call
 from machfive_provider.api.client import MachFiveClient
 from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.models import Lead
-from machfive_provider.api.retries import RetryPolicy
+from machfive_provider.api.retries import QUICK, RetryPolicy
 from machfive_provider.sandbox import Sandbox
-from tests.sockets import WORLDS, http, open_client, raw_server
+from tests.sockets import WORLDS, http, open_client, raw_server, unused_url
 from tests.tasks import UNKNOWN_ID
 
 LEAD = Lead("dana.reyes@example.com", name="Dana Reyes")
@@ -89,7 +91,7 @@ HOUR_AHEAD = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True
 
 @pytest.mark.parametrize(
     ("asked", "least", "most"),
-    [("7", 7, 7), ("0", 0, 0), ("3600", 60, 60), ("soon", 0, 0.5), (HOUR_AHEAD, 60, 60)],
+    [("7", 7, 7), ("0", 0, 0.5), ("3600", 60, 60), ("soon", 0, 0.5), (HOUR_AHEAD, 60, 60)],
     ids=["seconds", "none", "too many", "no number", "date"],
 )
 def test_retry_after(world: str, sandbox: Sandbox, asked: str, least: float, most: float):
@@ -135,6 +137,57 @@ def test_pauses_grow_and_are_capped(world: str, sandbox: Sandbox):
     assert len(pauses) == 6
     for pause, longest in zip(pauses, (0.5, 1, 2, 4, 8, 8), strict=True):
         assert 0 <= pause <= longest
+
+
+# --- outages
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"), [("html", {}), ("reset", {}), ("status", {"status": 429})], ids=["5xx", "reset", "429"]
+)
+def test_an_outage_is_sat_out_by_reads(world: str, kind: str, arguments: dict[str, Any], sandbox: Sandbox):
+    """Of 25 s, because the requests take some time too; that it is 30 s exactly is tested without a network."""
+    sandbox.fault(kind, endpoint="campaigns", times=None, **arguments)
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if sum(pauses) >= 25:
+            sandbox.clear_faults()
+
+    with open_client(world, sandbox.base_url, sandbox.api_key, RetryPolicy(), pause) as client:
+        assert client.send(protocol.list_campaigns())
+
+
+def test_a_longer_outage_is_given_up_with_what_was_tried(world: str):
+    pauses: list[float] = []
+    with (
+        open_client(world, unused_url(), policy=RetryPolicy(), sleep=pauses.append) as client,
+        pytest.raises(exceptions.TransportError, match=r"Tried [0-9]+ times in 3[0-9] s\. \[") as caught,
+    ):
+        client.send(protocol.list_campaigns())
+    assert caught.value.attempts == len(pauses) + 1
+    assert 30 <= caught.value.tried_for < 39
+
+
+def test_a_short_request_timeout_is_for_reads_only(world: str):
+    """What is paid for is not left early by whoever wants a quick answer."""
+    policy = RetryPolicy(attempts=1, request_timeout=0.05)
+    patient = threading.Event()
+
+    def late(send_all: Callable[[bytes], Any]) -> None:
+        patient.wait(0.2)
+        send_all(http(b'{"list_id": "1"}', "202 Accepted"))
+
+    with raw_server(late) as server:
+        with (
+            open_client(world, server.base_url, policy=policy) as client,
+            pytest.raises(exceptions.TransportError, match="timed out"),
+        ):
+            client.send(protocol.list_campaigns())
+        with open_client("sync", server.base_url, policy=policy) as client:
+            assert client.send(protocol.generate_batch(UNKNOWN_ID, [LEAD])).list_id == "1"
+    assert RetryPolicy(attempts=1, request_timeout=3.0) == QUICK
 
 
 # --- connections

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machfive_provider import exceptions
-from machfive_provider.api.retries import ONCE, RetryPolicy, backoff, may_repeat, retry_after_seconds, should_stop
+from machfive_provider.api.retries import ONCE, Attempts, RetryPolicy, backoff, may_repeat, retry_after_seconds
 
 NOW = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 
@@ -91,48 +91,45 @@ def test_backoff_doubles_up_to_the_cap_with_full_jitter(attempt: int, luck: floa
     ("error", "pause"),
     [
         (exceptions.RateLimitedError("x", retry_after=7), 7),
-        (exceptions.ServerError("x", retry_after=0), 0),
+        (exceptions.ServerError("x", retry_after=0), 0.25),
         (exceptions.ServerError("x", retry_after=61), 60),
         (exceptions.RateLimitedError("x"), 0.25),
-        (exceptions.BadRequestError("x", retry_after=7), 0.25),
-        (OSError(), 0.25),
-        (None, 0.25),
     ],
     ids=repr,
 )
-def test_the_server_is_taken_at_its_word_up_to_a_cap(error, pause: float):
+def test_the_pause_is_as_long_as_the_server_asks_up_to_a_cap(error: exceptions.MachFiveError, pause: float):
+    """``Retry-After: 0`` brings no flood: the own backoff goes on."""
     assert backoff(RetryPolicy(), 1, error, lambda: 0.5) == pause
 
 
-ASKED = exceptions.RateLimitedError("x", retry_after=30)
-
-
-@pytest.mark.parametrize(
-    ("attempt", "elapsed", "error", "pause", "stop"),
-    [
-        (1, 0, None, 1, False),
-        (4, 59, None, 1, False),
-        (5, 0, None, 0, True),
-        (6, 0, None, 0, True),
-        (1, 60, None, 0, True),
-        (1, 59.5, None, 1, True),
-        (1, 59, None, 1, False),
-        (1, 59, ASKED, 30, False),
-        (1, 60, ASKED, 30, True),
-        (5, 1, ASKED, 30, True),
-        (1, 59, exceptions.RateLimitedError("x"), 30, True),
-        (1, 59, exceptions.BadRequestError("x", retry_after=30), 30, True),
-    ],
+@given(
+    st.lists(st.floats(0.05, 1, exclude_max=True), min_size=400, max_size=400),
+    st.floats(0.001, 40),
+    st.sampled_from([None, 0.0, 7.0, 3600.0]),
 )
-def test_should_stop(attempt: int, elapsed: float, error, pause: float, stop: bool):
-    assert should_stop(RetryPolicy(), attempt, elapsed, error, pause) is stop
-    assert should_stop(ONCE, attempt, elapsed, error, pause)
+def test_an_outage_of_thirty_seconds_is_survived(luck: list[float], took: float, retry_after: float | None):
+    """The last attempt begins 30 s after the first, or later by less than one attempt and one pause."""
+    attempts, jitter, error = Attempts(RetryPolicy(), repeatable=True), iter(luck), exceptions.ServerError("down")
+    error.retry_after = retry_after
+    began, now = [0.0], 0.0
+    while (pause := attempts.pause_after(error, took, lambda: next(jitter))) is not None:
+        now += took + pause
+        began.append(now)
+    longest = took + max(8.0, min(retry_after or 0.0, 60.0))
+    assert began[-2] < 30 <= began[-1] < 30 + longest
+    assert (error.attempts, error.tried_for) == (len(began), pytest.approx(now + took))
 
 
-@pytest.mark.parametrize(
-    "kind", [getattr(exceptions, name) for name in exceptions.__all__] + [OSError, KeyboardInterrupt]
-)
-def test_reads_repeat_what_may_pass_and_purchases_what_was_never_sent(kind: type[BaseException]):
+def test_attempts_may_be_limited_and_what_is_final_ends_them_at_once():
+    down = exceptions.ServerError("x")
+    assert Attempts(ONCE, repeatable=True).pause_after(down, 0.1, lambda: 0.5) is None
+    three = Attempts(RetryPolicy(attempts=3), repeatable=True)
+    assert [three.pause_after(down, 0.0, lambda: 0.5) for _ in range(3)] == [0.25, 0.5, None]
+    assert Attempts(RetryPolicy(), repeatable=True).pause_after(exceptions.NotFoundError("x"), 0.1, lambda: 0) is None
+
+
+@pytest.mark.parametrize("kind", [getattr(exceptions, name) for name in exceptions.__all__])
+def test_reads_repeat_what_may_pass_and_purchases_what_was_never_sent(kind: type[exceptions.MachFiveError]):
     passing = issubclass(kind, exceptions.MachFiveTransientError) and kind is not exceptions.NotReadyError
     assert may_repeat(kind("x"), repeatable=True) is passing
     assert may_repeat(kind("x"), repeatable=False) is False

@@ -95,14 +95,25 @@ def test_generate_batch_and_the_life_of_a_list(ask: Ask, either: Sandbox):
     assert all(len(lead["sequence"]) == 2 for lead in leads)
 
 
-def test_plain_mappings_are_leads_too(sandbox: Sandbox, connect: Connect):
+def test_plain_mappings_are_leads_too_in_the_spellings_of_the_operators(sandbox: Sandbox, connect: Connect):
     connect(sandbox)
-    Ask("sync")("generate_batch", sandbox.campaign_id, [{"email": "a@example.com", "name": "A"}, LEAD])
+    exported = [{"E-Mail-Adresse": "A@Example.com", "Rufname": "A"}, LEAD]
+    Ask("sync")("generate_batch", sandbox.campaign_id, exported)
+    mapping = {"email": "To", "name": ["Given", "Rest"]}
+    Ask("sync")(
+        "generate_batch",
+        sandbox.campaign_id,
+        ({"To": "b@example.com", "Given": each, "Rest": "Doe"} for each in ["Bo"]),
+        columns=mapping,
+    )
     Ask("sync")("generate", sandbox.campaign_id, {"email": "a@example.com"})
     assert [purchase.emails for purchase in sandbox.purchases] == [
-        ("a@example.com", "dana.reyes@example.com"),
+        ("A@example.com", "dana.reyes@example.com"),
+        ("b@example.com",),
         ("a@example.com",),
     ]
+    sent = [request.json["leads"][0] for request in sandbox.requests if "leads" in (request.json or {})]
+    assert [lead["name"] for lead in sent] == ["A", "Bo Doe"]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +123,8 @@ def test_plain_mappings_are_leads_too(sandbox: Sandbox, connect: Connect):
         ("dana.reyes@example.com", "of type str"),
         ({"email": "dana.reyes@example.com"}, "of type dict"),
         ([LEAD, "dana.reyes@example.com"], r"leads\[1\]"),
-        ([{"name": "Dana Reyes"}], r"leads\[0\] must be"),
+        ([{"name": "Dana Reyes"}], "email is missing, no column is named like it. The columns are 'name'"),
+        ([LEAD, {"E-mail": "Dana.Reyes@example.com"}], r"leads\[1\]: same email as leads\[0\]"),
     ],
 )
 def test_what_is_no_lead_is_not_sent(sandbox: Sandbox, connect: Connect, leads: Any, says: str):
@@ -246,7 +258,7 @@ BROKEN: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "no key": ({"password": ""}, ("no API key", "password field")),
     "white space in the key": ({"password": "mf_live_a b"}, ("API key (password field)", "copy it")),
     "wrong key": ({"password": KEY}, ("401", "UNAUTHORIZED", "Invalid API key.", "password field")),
-    "refused": ({"host": "UNUSED", "password": KEY}, ("cannot be reached", "ConnectError", "firewall")),
+    "refused": ({"host": "UNUSED", "password": KEY}, ("cannot be reached (", "firewall")),
     "no such host": (
         {"host": "https://machfive.invalid", "password": KEY},
         ("https://machfive.invalid cannot be reached", "Check the base URL (host)"),
@@ -278,6 +290,16 @@ def test_what_is_wrong_with_the_connection(
     assert KEY not in caplog.text
     if broken not in ("wrong key", "refused"):
         assert sandbox.requests == []
+
+
+def test_the_button_asks_once(ask: Ask, sandbox: Sandbox, connect: Connect):
+    """Somebody waits for it."""
+    connect(sandbox)
+    sandbox.fault("html", times=None, status=503)
+    ok, text = ask("test_connection")
+    assert not ok
+    assert text.startswith("MachFive responded 503 and gave no reason")
+    assert len(sandbox.requests) == 1
 
 
 NOT_THE_API: dict[str, bytes] = {

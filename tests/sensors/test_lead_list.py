@@ -66,7 +66,7 @@ def end_all(sandbox: Sandbox, how: str = "complete") -> Callable[[Any], None]:
 
 
 @MODES
-def test_completed_already(deferrable: bool, sandbox: Sandbox, connect: Connect):
+def test_completed_already(deferrable: bool, sandbox: Sandbox, connect: Connect, logs: Logs):
     connect(sandbox)
     (list_id,) = bought(sandbox)
     run = Run(sensor(list_id, deferrable=deferrable))
@@ -74,6 +74,19 @@ def test_completed_already(deferrable: bool, sandbox: Sandbox, connect: Connect)
     assert run.triggers == []
     assert run.xcoms == {}
     assert len(sandbox.requests_to("list")) == 1
+    assert logs.count(f"List {list_id} has completed.") == 1
+
+
+@MODES
+def test_each_poll_is_sent_once_and_a_failed_one_is_warned_of(
+    deferrable: bool, sandbox: Sandbox, connect: Connect, logs: Logs
+):
+    connect(sandbox)
+    (list_id,) = bought(sandbox)
+    sandbox.fault("status", endpoint="list", times=3, status=500)
+    Run(sensor(list_id, deferrable=deferrable))()
+    assert len(sandbox.requests_to("list")) == 4
+    assert [line for line in logs.warnings if f"Poll 1 in a row of list {list_id} failed" in line]
 
 
 def test_poke(slow_sandbox: Sandbox, connect: Connect, sleeps: list[Any], logs: Logs):
@@ -100,8 +113,12 @@ def test_reschedule(slow_sandbox: Sandbox, connect: Connect, logs: Logs):
     first_poke.append(datetime.now(UTC))
     assert poke() is False
     assert logs.count(f"List {list_id} is processing") == 1
+    slow_sandbox.fault("status", endpoint="list", status=500)
+    assert poke() is False
+    assert [line for line in logs.warnings if f"Poll 1 in a row of list {list_id} failed" in line]
     slow_sandbox.complete(list_id)
     assert poke() is True
+    assert logs.count(f"List {list_id} has completed.") == 1
 
 
 def test_reschedule_counts_from_the_first_poke(slow_sandbox: Sandbox, connect: Connect):
@@ -109,7 +126,7 @@ def test_reschedule_counts_from_the_first_poke(slow_sandbox: Sandbox, connect: C
     (list_id,) = bought(slow_sandbox)
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
     ti = SimpleNamespace(get_first_reschedule_date=lambda context: an_hour_ago)
-    with pytest.raises(exceptions.SensorTimeoutError, match="1 h after the wait began"):
+    with pytest.raises(exceptions.SensorTimeoutError, match=r"still processing after 1 h \(timeout\)"):
         sensor(list_id, mode="reschedule", deferrable=False, timeout=60).poke({"ti": ti})
 
 
@@ -241,7 +258,7 @@ def test_timeout(deferrable: bool, slow_sandbox: Sandbox, connect: Connect):
     with pytest.raises(exceptions.SensorTimeoutError, match=list_id) as caught:
         timed_out(list_id, deferrable, slow_sandbox)
     assert isinstance(caught.value, AirflowSensorTimeout)
-    assert "clear" in str(caught.value)
+    assert "Clear the task to wait on" in str(caught.value)
     assert not caught.value.retryable
 
 

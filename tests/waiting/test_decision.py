@@ -57,8 +57,8 @@ def test_every_status_at_every_time(watch: Watch, progress: str, time: str, stat
     elif now >= watch.deadline:
         assert isinstance(outcome, GiveUp)
         assert type(outcome.error) is exceptions.WaitTimeoutError
-        assert f"list l1 is still {status} on MachFive's side" in outcome.error.message
-        assert "nothing is lost" in outcome.error.message
+        assert f"List l1 is still {status} after " in outcome.error.message
+        assert "waits for the same list, at no cost" in outcome.error.remedy
     else:
         assert isinstance(outcome, Wait)
         assert outcome.after == min(20.0, watch.deadline - now)
@@ -79,8 +79,11 @@ PERMANENT = [
 @pytest.mark.parametrize("progress", PROGRESSES)
 @pytest.mark.parametrize("time", TIMES)
 def test_a_permanent_error_ends_the_wait_at_once(kind, progress: str, time: str):
-    error = kind("no")
-    assert decide_poll(WATCH, PROGRESSES[progress], error, TIMES[time]) == GiveUp(error)
+    error = kind("no", request_id="r1")
+    outcome = decide_poll(WATCH, PROGRESSES[progress], error, TIMES[time])
+    assert isinstance(outcome, GiveUp)
+    assert (type(outcome.error), outcome.error.message, outcome.error.request_id) == (kind, "List l1: no", "r1")
+    assert error.message == "no"  # all that wait for lists of this connection are given this one error
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,8 @@ def test_a_404_right_after_our_submission_is_no_news(submitted_at: float | None,
     error = exceptions.NotFoundError("no such list", status_code=404)
     outcome = decide_poll(replace(WATCH, submitted_at=submitted_at), Progress(), error, now)
     if not waits:
-        assert outcome == GiveUp(error)
+        assert isinstance(outcome, GiveUp)
+        assert isinstance(outcome.error, exceptions.NotFoundError)
         return
     assert outcome == Wait(20.0, Progress(status="invisible"), "List l1 is not visible yet.")
     again = decide_poll(replace(WATCH, submitted_at=submitted_at), outcome.progress, error, now)
@@ -108,7 +112,7 @@ def test_a_404_right_after_our_submission_is_no_news(submitted_at: float | None,
 
 def test_only_a_404_has_that_grace():
     error = exceptions.ForbiddenError("no")
-    assert decide_poll(replace(WATCH, submitted_at=T0), Progress(), error, T0) == GiveUp(error)
+    assert isinstance(decide_poll(replace(WATCH, submitted_at=T0), Progress(), error, T0), GiveUp)
 
 
 def test_a_list_that_is_never_visible_times_out():
@@ -116,7 +120,7 @@ def test_a_list_that_is_never_visible_times_out():
     outcome = decide_poll(watch, Progress(), exceptions.NotFoundError("no"), T0 + 60)
     assert isinstance(outcome, GiveUp)
     assert type(outcome.error) is exceptions.WaitTimeoutError
-    assert "was not visible yet, 1 min after the wait began" in outcome.error.message
+    assert "List l1 is not visible yet after 1 min (timeout)" in outcome.error.message
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,7 @@ def test_polling_is_given_up_after_ten_failures_and_ten_minutes(failures: int, s
         assert isinstance(outcome, GiveUp)
         assert type(outcome.error) is exceptions.PollingError
         assert outcome.error.request_id == "r1"
-        assert f"after {failures + 1} failures in a row over {duration(since)}" in outcome.error.message
+        assert f"{failures + 1} polls in a row failed, over {duration(since)}" in outcome.error.message
         assert "the list itself may be fine" in outcome.error.message
     else:
         assert isinstance(outcome, Wait)
@@ -151,8 +155,9 @@ def test_polling_is_given_up_after_ten_failures_and_ten_minutes(failures: int, s
 def test_the_first_failure_starts_the_clock_and_a_success_resets_it():
     first = decide_poll(WATCH, Progress(status="processing"), TROUBLE, T0 + 5)
     assert first.progress == Progress(status="processing", failures=1, failing_since=T0 + 5)
-    assert first.notice.startswith("Poll 1 in a row of list l1 failed; next in 20 s. 503: down.")
+    assert first.notice.startswith("Poll 1 in a row of list l1 failed; next in 20 s. down.")
     healed = decide_poll(WATCH, first.progress, seen("processing"), T0 + 25)
+    assert (first.is_trouble, healed.is_trouble) == (True, False)
     assert healed.progress == Progress(status="processing")
     assert healed.notice == "List l1 can be seen again: processing after 25 s."
     assert decide_poll(WATCH, healed.progress, TROUBLE, T0 + 700).progress.failing_since == T0 + 700
@@ -170,7 +175,10 @@ def test_retry_after_is_respected_within_the_deadline(retry_after: float | None,
 def test_trouble_at_the_deadline_is_a_timeout_that_names_it():
     outcome = decide_poll(WATCH, Progress(), TROUBLE, WATCH.deadline)
     assert type(outcome.error) is exceptions.WaitTimeoutError
-    assert "could not be seen at the end (down), 1 h after the wait began" in outcome.error.message
+    assert str(outcome.error).startswith(
+        "List l1 could not be polled at the end after 1 h (timeout). The last failure: down."
+    )
+    assert outcome.error.request_id == "r1"
 
 
 def test_the_log_tells_status_changes_once():

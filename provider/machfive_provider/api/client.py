@@ -7,6 +7,7 @@ httpx is imported here and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import ssl
 import time
@@ -17,20 +18,20 @@ from importlib import import_module
 from typing import Any, Final, TypeVar
 
 import httpx
-from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
+from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception_type
 
 from machfive_provider import __version__, exceptions
-from machfive_provider.api import retries
 from machfive_provider.api.call import Call, Request, Response
 from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.error_responses import error_from
 from machfive_provider.api.protocol import opens_export
-from machfive_provider.api.retries import RetryPolicy
+from machfive_provider.api.retries import Attempts, RetryPolicy
 from machfive_provider.formatting import one_line
 
 __all__ = ["AsyncMachFiveClient", "MachFiveClient", "preload"]
 
 T = TypeVar("T")
+A = TypeVar("A", "Call[Any]", Request)
 
 _CONNECT_TIMEOUT = 5.0
 _LARGEST_BODY: Final = 16 * 1024 * 1024
@@ -61,7 +62,8 @@ class MachFiveClient:
         policy: RetryPolicy | None = None,
         sleep: Callable[[float], None] | None = None,
     ) -> None:
-        self._retrying = _retry_arguments(policy or RetryPolicy(), sleep or _sleep)
+        self._policy = policy or RetryPolicy()
+        self._sleep = sleep or _sleep
         self._key = settings.api_key.encode()
         self._reads = httpx.Client(**_http_arguments(settings))
         # A kept connection that the server has just closed makes a paid POST end ambiguously for nothing.
@@ -69,12 +71,12 @@ class MachFiveClient:
 
     def send(self, call: Call[T]) -> T:
         """Send a call and return its parsed response; raises a ``MachFiveError``."""
-        result: T = Retrying(**self._retrying(call.request))(self._send_once, call)
+        result: T = self._repeat(call.request, self._send_once, call)
         return result
 
     def stream(self, request: Request) -> Iterator[bytes]:
         """Yield the response's body as it arrives. The request is repeated only before the first byte."""
-        reply = Retrying(**self._retrying(request))(self._open_export, request)
+        reply = self._repeat(request, self._open_export, request)
         received = 0
         with closing(reply):
             try:
@@ -88,6 +90,14 @@ class MachFiveClient:
         """Close all connections."""
         self._reads.close()
         self._purchases.close()
+
+    def _repeat(self, request: Request, once: Callable[[A], T], argument: A) -> T:
+        try:
+            result: T = Retrying(**_retry_arguments(self._policy, request, self._sleep))(once, argument)
+        except exceptions.MachFiveError as error:
+            # Without tenacity's frames, which would stand before the error's text in a task's log.
+            raise error.with_traceback(None) from None
+        return result
 
     def _send_once(self, call: Call[T]) -> T:
         with _transport_errors(call.request), closing(self._open(call.request)) as reply:
@@ -104,7 +114,7 @@ class MachFiveClient:
 
     def _open(self, request: Request) -> httpx.Response:
         http = self._reads if request.repeatable else self._purchases
-        return http.send(http.build_request(**_request_arguments(request)), stream=True)
+        return http.send(http.build_request(**_request_arguments(request, self._policy)), stream=True)
 
     def _read(self, request: Request, reply: httpx.Response) -> Response:
         body = bytearray()
@@ -125,17 +135,18 @@ class AsyncMachFiveClient:
         policy: RetryPolicy | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._retrying = _retry_arguments(policy or RetryPolicy(), sleep)
+        self._policy = policy or RetryPolicy()
+        self._sleep = sleep
         self._key = settings.api_key.encode()
         self._reads = httpx.AsyncClient(**_http_arguments(settings))
 
     async def send(self, call: Call[T]) -> T:
         """Send a read and return its parsed response; raises a ``MachFiveError``."""
-        return await AsyncRetrying(**self._retrying(call.request))(self._send_once, call)
+        return await self._repeat(call.request, self._send_once, call)
 
     async def stream(self, request: Request) -> AsyncIterator[bytes]:
         """Yield the response's body as it arrives. The request is repeated only before the first byte."""
-        reply: httpx.Response = await AsyncRetrying(**self._retrying(request))(self._open_export, request)
+        reply = await self._repeat(request, self._open_export, request)
         received = 0
         async with aclosing(reply):
             try:
@@ -148,6 +159,12 @@ class AsyncMachFiveClient:
     async def close(self) -> None:
         """Close all connections."""
         await self._reads.aclose()
+
+    async def _repeat(self, request: Request, once: Callable[[A], Awaitable[T]], argument: A) -> T:
+        try:
+            return await AsyncRetrying(**_retry_arguments(self._policy, request, self._sleep))(once, argument)
+        except exceptions.MachFiveError as error:
+            raise error.with_traceback(None) from None
 
     async def _send_once(self, call: Call[T]) -> T:
         with _transport_errors(call.request):
@@ -165,7 +182,8 @@ class AsyncMachFiveClient:
                 return reply
 
     async def _open(self, request: Request) -> httpx.Response:
-        return await self._reads.send(self._reads.build_request(**_request_arguments(request)), stream=True)
+        built = self._reads.build_request(**_request_arguments(request, self._policy))
+        return await self._reads.send(built, stream=True)
 
     async def _read(self, request: Request, reply: httpx.Response) -> Response:
         body = bytearray()
@@ -208,7 +226,8 @@ def _http_arguments(settings: ClientSettings, kept_connections: int | None = Non
     }
 
 
-def _request_arguments(request: Request) -> dict[str, Any]:
+def _request_arguments(request: Request, policy: RetryPolicy) -> dict[str, Any]:
+    longest = policy.request_timeout if request.repeatable else math.inf
     headers = {"Accept": request.accept}
     if request.content is not None:
         headers["Content-Type"] = "application/json"
@@ -218,33 +237,35 @@ def _request_arguments(request: Request) -> dict[str, Any]:
         "params": dict(request.params) or None,
         "content": request.content,
         "headers": headers,
-        "timeout": httpx.Timeout(request.read_timeout, connect=_CONNECT_TIMEOUT),
+        "timeout": httpx.Timeout(min(request.read_timeout, longest), connect=min(_CONNECT_TIMEOUT, longest)),
     }
 
 
-def _retry_arguments(policy: RetryPolicy, sleep: Any) -> Callable[[Request], dict[str, Any]]:
-    def failure(state: RetryCallState) -> BaseException | None:
-        return state.outcome.exception() if state.outcome else None
+def _retry_arguments(policy: RetryPolicy, request: Request, sleep: Any) -> dict[str, Any]:
+    attempts = Attempts(policy, request.repeatable)
 
     def wait(state: RetryCallState) -> float:
-        return retries.backoff(policy, state.attempt_number, failure(state), random.random)
+        error = state.outcome.exception() if state.outcome else None
+        took = max(0.0, (state.seconds_since_start or 0.0) - attempts.began_after)
+        pause = (
+            attempts.pause_after(error, took, random.random) if isinstance(error, exceptions.MachFiveError) else None
+        )
+        return math.inf if pause is None else pause
 
-    def stop(state: RetryCallState) -> bool:
-        elapsed = state.seconds_since_start or 0.0
-        return retries.should_stop(policy, state.attempt_number, elapsed, failure(state), state.upcoming_sleep)
-
-    def arguments(request: Request) -> dict[str, Any]:
-        may_repeat = retry_if_exception(lambda error: retries.may_repeat(error, repeatable=request.repeatable))
-        return {"sleep": sleep, "wait": wait, "stop": stop, "retry": may_repeat, "reraise": True}
-
-    return arguments
+    return {
+        "sleep": sleep,
+        "wait": wait,
+        "stop": lambda state: state.upcoming_sleep == math.inf,  # tenacity asks for the pause first
+        "retry": retry_if_exception_type(exceptions.MachFiveError),
+        "reraise": True,
+    }
 
 
 def _append(body: bytearray, chunk: bytes, request: Request) -> None:
     body += chunk
     if len(body) > _LARGEST_BODY:
         raise exceptions.ProtocolError(
-            f"the response is larger than {_LARGEST_BODY // 1024 // 1024} MiB", endpoint=request.endpoint
+            f"The response is larger than {_LARGEST_BODY // 1024 // 1024} MiB.", endpoint=request.endpoint
         )
 
 
@@ -265,18 +286,25 @@ def _transport_errors(request: Request) -> Iterator[None]:
         yield
     except httpx.HTTPError as error:
         never_sent = isinstance(error, _NEVER_SENT)
-        fate = "nothing was sent" if never_sent else "the request may have arrived"
+        what = "MachFive cannot be reached" if never_sent else "MachFive sent no complete response"
+        if request.repeatable:
+            fate = ""
+        elif never_sent:
+            fate = " Nothing was sent."
+        else:
+            fate = " The request may have arrived, and may be paid for."
         raise exceptions.TransportError(
-            f"no response ({_reason(error)}); {fate}", may_have_arrived=not never_sent, endpoint=request.endpoint
+            f"{what} ({_reason(error)}).{fate}", may_have_arrived=not never_sent, endpoint=request.endpoint
         ) from error
 
 
 def _broken_off(request: Request, error: httpx.HTTPError, received: int) -> exceptions.TransportError:
     return exceptions.TransportError(
-        f"the response broke off after {received} bytes ({_reason(error)})", endpoint=request.endpoint
+        f"The response broke off after {received} bytes ({_reason(error)}).", endpoint=request.endpoint
     )
 
 
 def _reason(error: httpx.HTTPError) -> str:
-    name, text = type(error).__name__, one_line(str(error))
-    return f"{name}: {text}" if text else name
+    if isinstance(error, httpx.TimeoutException):
+        return "timed out"
+    return one_line(str(error)) or type(error).__name__

@@ -31,7 +31,7 @@ def error_from(request: Request, response: Response) -> exceptions.MachFiveError
     code, message = body.get("error"), body.get("message")
     code = _clean(code) if isinstance(code, str) else None
     if not isinstance(message, str) or not message.strip():
-        message = f"no reason given ({describe(response.body)})"
+        message = f"MachFive responded {response.status} and gave no reason ({describe(response.body)})."
     return _error_class(response.status, code)(
         _clean(message),
         code=code,
@@ -46,9 +46,10 @@ def _unexpected_status(request: Request, response: Response) -> exceptions.Proto
         return protocol_error(
             request,
             response,
-            "a redirect, which is not followed; put the final address into the connection's host",
+            "The response is a redirect, which is not followed; put the final address into the connection's host.",
         )
-    return protocol_error(request, response, f"{describe(response.body)}, which does not follow the API's contract")
+    what = describe(response.body)
+    return protocol_error(request, response, f"The response, {what}, does not follow the API's contract.")
 
 
 def protocol_error(request: Request, response: Response, why: str) -> exceptions.ProtocolError:

@@ -13,33 +13,72 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from machfive_provider.exceptions import MachFiveTransientError, NotReadyError, TransportError
+from machfive_provider.exceptions import MachFiveError, MachFiveTransientError, NotReadyError, TransportError
 
-__all__ = ["RetryPolicy", "backoff", "may_repeat", "retry_after_seconds", "should_stop"]
+__all__ = ["ONCE", "QUICK", "Attempts", "RetryPolicy", "backoff", "may_repeat", "retry_after_seconds"]
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How a request that may be repeated is repeated.
 
-    :param attempts: requests in all, the first included; 1 never repeats
-    :param within: seconds from the first request after which no further one is made
+    :param within: seconds; an outage of this length is survived: after a failure the request is sent again until one
+        attempt has begun so long after the first
+    :param attempts: requests in all, the first included, if that ends it sooner; 1 never repeats, None is no limit
     :param base: seconds; the longest first pause
     :param cap: seconds; the longest pause where the server asks for none
     :param retry_after_cap: seconds; the longest pause that the server may ask for
+    :param request_timeout: seconds for which a read waits for a connection, and for the next byte, if shorter than
+        usual; paid requests keep their own
     """
 
-    attempts: int = 5
-    within: float = 60.0
+    within: float = 30.0
+    attempts: int | None = None
     base: float = 0.5
     cap: float = 8.0
     retry_after_cap: float = 60.0
+    request_timeout: float = math.inf
 
 
-ONCE = RetryPolicy(attempts=1)
+ONCE = RetryPolicy(attempts=1)  # for polls: whoever polls waits and counts failures by itself
+QUICK = RetryPolicy(attempts=1, request_timeout=3.0)  # for a person who waits for the result
 
 
-def may_repeat(error: BaseException, *, repeatable: bool) -> bool:
+@dataclass(slots=True)
+class Attempts:
+    """Counts the attempts of one call and decides whether there is another.
+
+    :param repeatable: as for :func:`may_repeat`
+    :param number: attempts that have failed
+    :param began_after: seconds from the first attempt to the beginning of the present one
+    """
+
+    policy: RetryPolicy
+    repeatable: bool
+    number: int = 0
+    began_after: float = 0.0
+
+    def pause_after(self, error: MachFiveError, took: float, jitter: Callable[[], float]) -> float | None:
+        """Return the seconds to pause before the next attempt, None to give up; notes on the error what was tried.
+
+        The pauses are added up instead of asking a clock, so that a process that was stopped loses no attempt.
+
+        :param took: seconds from the beginning of the failed attempt to its end
+        """
+        self.number += 1
+        error.attempts, error.tried_for = self.number, self.began_after + took
+        if (
+            self.number == self.policy.attempts
+            or self.began_after >= self.policy.within
+            or not may_repeat(error, repeatable=self.repeatable)
+        ):
+            return None
+        pause = backoff(self.policy, self.number, error, jitter)
+        self.began_after += took + pause
+        return pause
+
+
+def may_repeat(error: MachFiveError, *, repeatable: bool) -> bool:
     """Whether the client may send a request again that ended in ``error``.
 
     :param repeatable: True for reads. A paid request is repeated only if it never left this machine: the API
@@ -50,29 +89,16 @@ def may_repeat(error: BaseException, *, repeatable: bool) -> bool:
     return isinstance(error, MachFiveTransientError) and not isinstance(error, NotReadyError)
 
 
-def backoff(policy: RetryPolicy, attempt: int, error: BaseException | None, jitter: Callable[[], float]) -> float:
+def backoff(policy: RetryPolicy, attempt: int, error: MachFiveError, jitter: Callable[[], float]) -> float:
     """Seconds to pause after the given attempt (counted from 1).
 
-    The server's ``Retry-After`` is honoured up to ``retry_after_cap``. Otherwise the pause is exponential with
-    full jitter, so that many tasks that failed together do not come back together.
+    Exponential with full jitter, so that many tasks that failed together do not come back together; at least as long as
+    the server asks for (``Retry-After``), up to ``retry_after_cap``.
 
     :param jitter: returns a number in [0, 1)
     """
-    if isinstance(error, MachFiveTransientError) and error.retry_after is not None:
-        return min(error.retry_after, policy.retry_after_cap)
-    longest = min(policy.cap, policy.base * float(2 ** min(attempt - 1, 32)))
-    return jitter() * longest
-
-
-def should_stop(policy: RetryPolicy, attempt: int, elapsed: float, error: BaseException | None, pause: float) -> bool:
-    """Whether to give up after the given attempt instead of pausing for ``pause`` seconds.
-
-    A pause that the server asked for may end after ``within``: a request before its end would surely be refused.
-    """
-    if attempt >= policy.attempts or elapsed >= policy.within:
-        return True
-    asked = isinstance(error, MachFiveTransientError) and error.retry_after is not None
-    return not asked and elapsed + pause > policy.within
+    own = jitter() * min(policy.cap, policy.base * float(2 ** min(attempt - 1, 32)))
+    return max(own, min(error.retry_after or 0.0, policy.retry_after_cap))
 
 
 def retry_after_seconds(value: str | None, now: datetime) -> float | None:

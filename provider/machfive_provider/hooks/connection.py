@@ -110,11 +110,11 @@ def diagnosis(error: Exception, settings: ConnectionSettings | None) -> str:
     """Return the text that says what is wrong with a connection; it never holds the key."""
     address = settings.client.base_url if settings else "MachFive"
     if isinstance(error, exceptions.TransportError):
-        return f"{address} cannot be reached: {error.message}. Check the base URL (host), proxy and firewall."
-    if isinstance(
-        error, (exceptions.ProtocolError, exceptions.NotFoundError)
-    ):  # MachFive never responds 404 to GET /campaigns
-        return f"{address} responds, but not as the MachFive API does: {error.message}. Check the base URL (host)."
+        return f"{error.message.replace('MachFive', address, 1)} Check the base URL (host), proxy and firewall."
+    # MachFive never responds 404 to GET /campaigns.
+    if isinstance(error, (exceptions.ProtocolError, exceptions.NotFoundError)):
+        said = error.message.rstrip(".")
+        return f"{address} responds, but not as the MachFive API does: {said}. Check the base URL (host)."
     if isinstance(error, exceptions.MachFiveError):
         return str(error)
     return f"The connection cannot be tested: {type(error).__name__}."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 
@@ -19,7 +20,7 @@ from machfive_provider.api.models import (
     Lead,
     LeadList,
 )
-from machfive_provider.api.retries import RetryPolicy
+from machfive_provider.api.retries import QUICK, RetryPolicy
 from machfive_provider.hooks.connection import ConnectionSettings, diagnosis, greeting
 from machfive_provider.hooks.form import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 
@@ -41,7 +42,7 @@ class MachFiveHook(BaseHook):
 
     :param machfive_conn_id: the connection: API key as password, base URL as host (empty for
         ``https://app.machfive.io``); ``machfive_default`` by default
-    :param retry_policy: how reads are repeated; by default 5 requests within 60 seconds
+    :param retry_policy: how reads are repeated; by default until they have failed for 30 seconds
     :raises MachFiveError: every method raises its subclasses; ``test_connection`` raises nothing
     """
 
@@ -160,19 +161,27 @@ class MachFiveHook(BaseHook):
         return self.get_conn().send(protocol.generate(campaign_id, lead, options))
 
     def generate_batch(
-        self, campaign_id: str, leads: Sequence[Lead | Mapping[str, Any]], options: GenerationOptions | None = None
+        self,
+        campaign_id: str,
+        leads: Sequence[Lead | Mapping[str, Any]],
+        options: GenerationOptions | None = None,
+        columns: Mapping[str, str | Sequence[str]] | None = None,
     ) -> AcceptedBatch:
         """Submit leads as one list and return its id (``POST …/generate-batch``).
 
         Spends a credit a lead, two with the option ``enrichment_enabled`` (docs/api.md, "Two generations").
 
         :param campaign_id: UUID of the campaign
-        :param leads: at least one lead, as for :meth:`generate`
+        :param leads: at least one ``Lead``, or mapping with the same spellings of fields as the operators take
         :param options: as for :meth:`generate`
+        :param columns: fields of the API to keys of the leads, as for the operators; by default by the keys' names
+        :raises InvalidLeadsError: if a lead cannot be sent, or two have the same email; nothing was spent
         :raises WorkspaceLimitError: if the workspace processes as many batches as it may; nothing was spent
         :raises MachFiveError: as for :meth:`generate`
         """
-        return self.get_conn().send(protocol.generate_batch(campaign_id, leads, options))
+        from machfive_provider.leads.prepare import hook_leads
+
+        return self.get_conn().send(protocol.generate_batch(campaign_id, hook_leads(leads, columns), options))
 
     def iter_lists(self, campaign_id: str | None = None, status: str | None = None) -> Iterator[LeadList]:
         """Yield the workspace's lists, newest first, page after page (``GET /api/v1/lists``).
@@ -241,17 +250,25 @@ class MachFiveHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the connection works, and a text: the workspace's campaigns, or what is wrong.
 
-        Never raises and never shows the key.
+        Sends one request, which may take 3 seconds. Never raises and never shows the key.
         """
         try:
-            return True, greeting(self.settings, self.list_campaigns())
+            with closing(MachFiveClient(self.settings.client, QUICK)) as client:
+                campaigns = client.send(protocol.list_campaigns())
+            return True, greeting(self.settings, campaigns)
         except Exception as error:  # noqa: BLE001 - Airflow shows the text to the user
             return False, diagnosis(error, self._settings)
 
     async def atest_connection(self) -> tuple[bool, str]:
         """Await :meth:`test_connection`."""
         try:
-            return True, greeting(await self.aget_settings(), await self.alist_campaigns())
+            settings = await self.aget_settings()
+            client = AsyncMachFiveClient(settings.client, QUICK)
+            try:
+                campaigns = await client.send(protocol.list_campaigns())
+            finally:
+                await client.close()
+            return True, greeting(settings, campaigns)
         except Exception as error:  # noqa: BLE001 - as above
             return False, diagnosis(error, self._settings)
 
@@ -290,28 +307,28 @@ async def load_settings_async(conn_id: str) -> ConnectionSettings:
 
     try:
         connection = await get_async_connection(conn_id)
-    except Exception as error:
-        raise _unreadable(conn_id, error) from error
+    except Exception as error:  # noqa: BLE001 - it is raised again as one of ours
+        _refuse_connection(conn_id, error)
     return ConnectionSettings.from_connection(connection)
 
 
 def _found(conn_id: str, look_up: Any) -> Any:
     try:
         return look_up(conn_id)
-    except Exception as error:
-        raise _unreadable(conn_id, error) from error
+    except Exception as error:  # noqa: BLE001 - it is raised again as one of ours
+        _refuse_connection(conn_id, error)
 
 
-def _unreadable(conn_id: str, error: Exception) -> exceptions.MachFiveError:
-    """Return a permanent error for a connection that does not exist, a transient one if it cannot be read now."""
+def _refuse_connection(conn_id: str, error: Exception) -> NoReturn:
+    """Raise a permanent error for a connection that does not exist, a transient one if it cannot be read now."""
     if isinstance(error, AirflowNotFoundException) or "CONNECTION_NOT_FOUND" in str(error).upper():
-        return exceptions.ConfigurationError(
+        raise exceptions.ConfigurationError(
             f"The Airflow connection {conn_id!r} does not exist. Add one of type MachFive with the API key as its "
             "password, or name another in machfive_conn_id."
-        )
-    return exceptions.MachFiveTransientError(
-        f"the Airflow connection {conn_id!r} could not be read ({type(error).__name__}); Airflow may be busy"
-    )
+        ) from None
+    raise exceptions.MachFiveTransientError(
+        f"The Airflow connection {conn_id!r} could not be read ({type(error).__name__}). Airflow may be busy."
+    ) from error
 
 
 def _named(name: str, campaigns: Sequence[Campaign]) -> list[Campaign]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -16,8 +16,8 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from machfive_provider import exceptions
-from machfive_provider.formatting import counted
-from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, needs_a_worker
+from machfive_provider.formatting import duration
+from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, needs_a_worker, seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from machfive_provider.waiting.decision import Progress
 
 __all__ = ["MachFiveListSensor"]
-
-_LONGEST = 10 * 365 * 86400.0  # seconds; datetime cannot add every number that a float can hold
 
 
 class MachFiveListSensor(BaseSensorOperator):
@@ -75,8 +73,8 @@ class MachFiveListSensor(BaseSensorOperator):
     ) -> None:
         if timeout is None:
             timeout = conf.getfloat("sensors", "default_timeout")
-        _check_seconds("poke_interval", poke_interval)
-        _check_seconds("timeout", timeout)
+        seconds("poke_interval", poke_interval, allow_zero=True)
+        seconds("timeout", timeout, allow_zero=True)
         super().__init__(
             poke_interval=poke_interval,
             timeout=timeout,
@@ -150,11 +148,12 @@ class MachFiveListSensor(BaseSensorOperator):
         if event == "success":
             return
         try:
-            for each in events.read(event, "ended")["lists"]:
-                _check(LeadList.from_json(each))
+            lists = [LeadList.from_json(each) for each in events.read(event, "ended")["lists"]]
+            for each in lists:
+                _check(each)
         except exceptions.MachFiveError as error:
             self._fail(_final(error))
-        self.log.info("All lists have completed.")
+        self.log.info("%s", _completed(each.id for each in lists))
 
     def on_kill(self) -> None:
         """Log what happens to the lists: the API has no cancel."""
@@ -168,9 +167,8 @@ class MachFiveListSensor(BaseSensorOperator):
                 raise
             self._fail(
                 exceptions.SensorTimeoutError(
-                    f"list {', '.join(self._waiting())} had not completed when the sensor's timeout "
-                    f"({self.timeout:g} s) passed. MachFive keeps working on it; clear the task to wait on, or raise "
-                    "timeout."
+                    f"List {', '.join(self._waiting())} had not completed when the sensor's timeout "
+                    f"({duration(self.timeout)}) passed."
                 )
             )
 
@@ -180,10 +178,11 @@ class MachFiveListSensor(BaseSensorOperator):
         return [each for each in check_uuids("list_id", self.list_id) if each not in self._completed]
 
     def _poll_all(self, started_at: float, deadline: float) -> bool:
+        from machfive_provider.api.retries import ONCE
         from machfive_provider.hooks.machfive import MachFiveHook
         from machfive_provider.waiting.decision import Done, GiveUp, Progress, Wait, Watch, decide_poll, poll_list
 
-        with MachFiveHook(self.machfive_conn_id) as hook:
+        with MachFiveHook(self.machfive_conn_id, ONCE) as hook:
             for list_id in self._waiting():
                 watch = Watch(list_id, self._interval(), started_at, deadline)
                 poll: LeadList | exceptions.MachFiveError
@@ -197,17 +196,21 @@ class MachFiveListSensor(BaseSensorOperator):
                         self._completed.add(list_id)
                     case GiveUp(reason):
                         raise _final(reason)
-                    case Wait(_, progress, notice):
+                    case Wait(_, progress) as wait:
                         self._progress[list_id] = progress
-                        if notice and not self._quiet:
-                            self.log.info("%s", notice)
-        return not self._waiting()
+                        if wait.is_trouble or not self._quiet:
+                            wait.tell(self.log)
+        if self._waiting():
+            return False
+        self.log.info("%s", _completed(self._completed))
+        return True
 
     def _defer(self, started_at: float, deadline: float) -> NoReturn:
         from machfive_provider.triggers.lead_list import MachFiveListTrigger
 
         waiting = self._waiting()
-        self.log.info("Waiting for %s in the triggerer; this worker is free.", counted(len(waiting), "list"))
+        what = f"list {waiting[0]}" if len(waiting) == 1 else f"{len(waiting)} lists ({', '.join(waiting)})"
+        self.log.info("Waiting for %s in the triggerer; this worker is free.", what)
         self.defer(
             trigger=MachFiveListTrigger(
                 list_ids=waiting,
@@ -271,23 +274,28 @@ class MachFiveListSensor(BaseSensorOperator):
 
 def _check(lead_list: LeadList) -> None:
     if lead_list.is_failed:
-        raise exceptions.ListFailedError(f"list {lead_list.id} ended failed on MachFive's side")
+        raise exceptions.ListFailedError(f"List {lead_list.id} failed on MachFive's side.")
+
+
+def _completed(list_ids: Iterable[str]) -> str:
+    ids = sorted(list_ids)
+    return (
+        f"List {ids[0]} has completed." if len(ids) == 1 else f"All {len(ids)} lists have completed: {', '.join(ids)}."
+    )
 
 
 def _final(error: exceptions.MachFiveError) -> exceptions.MachFiveError:
     """Make a passed deadline the sensor's timeout, which no retry follows; leave other errors as they are."""
     if isinstance(error, exceptions.WaitTimeoutError):
-        return exceptions.SensorTimeoutError(error.message, occurred_at=error.occurred_at)
-    return error
-
-
-def _check_seconds(parameter: str, value: float | timedelta) -> None:
-    """Check a time of a sensor, for which 0 is allowed: Airflow refuses a negative one, but no NaN and no infinity."""
-    number = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= _LONGEST:
-        raise exceptions.ConfigurationError(
-            f"{parameter} must be a number of seconds from 0 to ten years, not {value!r}."
+        return exceptions.SensorTimeoutError(
+            error.message,
+            occurred_at=error.occurred_at,
+            status_code=error.status_code,
+            code=error.code,
+            endpoint=error.endpoint,
+            request_id=error.request_id,
         )
+    return error
 
 
 def _would_hang(**parameters: Any) -> str | None:

@@ -110,9 +110,8 @@ class MachFiveListTrigger(PlainTrigger):
                     return lead_list
                 case GiveUp(reason):
                     raise reason
-                case Wait(after, progress, notice):
-                    if notice:
-                        self.log.info("%s", notice)
+                case Wait(after, progress) as wait:
+                    wait.tell(self.log)
 
 
 class MachFiveListStartTrigger(MachFiveListTrigger):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from bisect import insort
 from collections.abc import Callable, Iterator, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -188,6 +189,11 @@ class ProgressLog:
         self._again_after = _FIRST_REPORT
         self._failures = 0
 
+    def tell(self, log: Any, seen: QueuePosition | exceptions.MachFiveError, now: float) -> None:
+        """Log the line, if there is one: reads that fail as a warning."""
+        if line := self.line(seen, now):
+            (log.warning if isinstance(seen, exceptions.MachFiveError) else log.info)("%s", line)
+
     def line(self, seen: QueuePosition | exceptions.MachFiveError, now: float) -> str | None:
         """Return the line to log after a read of the workspace, None for none.
 
@@ -223,12 +229,12 @@ def no_capacity(waited: float, trouble: exceptions.MachFiveError | None = None) 
     :param waited: seconds since the task first asked
     :param trouble: why the last read of the workspace failed, None if it did not
     """
-    unread = f" The last read of it failed: {trouble}." if trouble else ""
-    return exceptions.CapacityTimeoutError(
-        f"the workspace had no free slot for another batch for {duration(waited)} (capacity_timeout).{unread} Nothing "
-        "was bought. Raise capacity_timeout, submit fewer batches at a time (an Airflow pool helps), or ask MachFive "
-        "for a higher limit."
+    error = exceptions.CapacityTimeoutError(
+        f"The workspace had no free slot for another batch for {duration(waited)}. Nothing was bought.",
+        remedy="Raise capacity_timeout (and execution_timeout, if that is shorter), submit fewer batches at a time (an "
+        "Airflow pool helps), or ask MachFive for a higher limit.",
     )
+    return error.add(f"The last read of it failed: {trouble.message}") if trouble else error
 
 
 def running_batches(hook: MachFiveHook) -> frozenset[str]:
@@ -270,15 +276,13 @@ def wait_on_worker(
             if queue.update(active, now()):
                 return
         seen = trouble or next(position for _, position in queue.positions(now()))
-        if line := progress.line(seen, now()):
-            log.info("%s", line)
+        progress.tell(log, seen, now())
         pause = max(jittered(interval), (trouble and trouble.retry_after) or 0.0)
     raise no_capacity(now() - asked_at, trouble)
 
 
 def _running_now(hook: MachFiveHook) -> frozenset[str]:
-    try:
+    with suppress(exceptions.UnauthorizedError):
         return running_batches(hook)
-    except exceptions.UnauthorizedError:
-        hook.forget_connection()  # keys are rotated during long waits
-        return running_batches(hook)
+    hook.forget_connection()  # keys are rotated during long waits
+    return running_batches(hook)

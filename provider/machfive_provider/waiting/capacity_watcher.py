@@ -68,8 +68,8 @@ class _CapacityWatcher:
             while not waiting.granted:
                 if waiting.fatal is not None:
                     raise waiting.fatal
-                if waiting.seen is not None and (line := progress.line(waiting.seen, time.time())):
-                    log.info("%s", line)
+                if waiting.seen is not None:
+                    progress.tell(log, waiting.seen, time.time())
                 left = deadline - time.time() + (_FIRST_READ if waiting.seen is None else 0.0)
                 if left <= 0:
                     trouble = waiting.seen if isinstance(waiting.seen, exceptions.MachFiveError) else None

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +86,12 @@ class Wait:
     after: float
     progress: Progress
     notice: str | None = None
+    is_trouble: bool = False
+
+    def tell(self, log: Any) -> None:
+        """Log the notice, if there is one: polls that fail as a warning."""
+        if self.notice:
+            (log.warning if self.is_trouble else log.info)("%s", self.notice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +120,15 @@ def decide_poll(
         if polled.is_completed or polled.is_failed:
             return Done(polled)
         if now >= watch.deadline:
-            return GiveUp(_timed_out(watch, f"is still {polled.processing_status} on MachFive's side", now))
+            return GiveUp(_timed_out(watch, f"is still {polled.processing_status}", now))
         return _still_running(watch, progress, polled.processing_status, now)
     if _not_visible_yet(watch, polled, now):
         if now >= watch.deadline:
-            return GiveUp(_timed_out(watch, "was not visible yet", now))
+            return GiveUp(_timed_out(watch, "is not visible yet", now))
         notice = f"List {watch.list_id} is not visible yet." if progress.status != _INVISIBLE else None
         return Wait(_pause(watch, now), replace(progress, status=_INVISIBLE), notice)
     if not polled.retryable:
-        return GiveUp(polled)
+        return GiveUp(copy(polled).about(f"List {watch.list_id}"))  # others may be told the same error
     return _failed_poll(watch, progress, polled, now)
 
 
@@ -159,13 +167,13 @@ def _still_running(watch: Watch, progress: Progress, status: str, now: float) ->
 def _failed_poll(watch: Watch, progress: Progress, error: exceptions.MachFiveError, now: float) -> Wait | GiveUp:
     failures, since = progress.failures + 1, progress.failing_since or now
     if now >= watch.deadline:
-        return GiveUp(_timed_out(watch, f"could not be seen at the end ({error.message})", now))
+        return GiveUp(_timed_out(watch, "could not be polled at the end", now, error))
     if failures >= _FAILED_POLLS and now - since >= _OUTAGE:
         return GiveUp(
             exceptions.PollingError(
-                f"gave up polling list {watch.list_id} after {failures} failures in a row over "
-                f"{duration(now - since)}; the list itself may be fine. The last failure: {error}",
-                request_id=error.request_id,
+                f"List {watch.list_id}: {failures} polls in a row failed, over {duration(now - since)}; the list "
+                f"itself may be fine. The last failure: {error.message}",
+                **_origin(error),
             )
         )
     longer = min(_LONGEST_BACKOFF, watch.interval * 2 ** min(failures - 1, 6))
@@ -173,7 +181,7 @@ def _failed_poll(watch: Watch, progress: Progress, error: exceptions.MachFiveErr
     notice = None
     if failures in (1, 3) or failures % 10 == 0:
         notice = f"Poll {failures} in a row of list {watch.list_id} failed; next in {duration(pause)}. {error}"
-    return Wait(pause, replace(progress, failures=failures, failing_since=since), notice)
+    return Wait(pause, replace(progress, failures=failures, failing_since=since), notice, is_trouble=True)
 
 
 def _not_visible_yet(watch: Watch, error: exceptions.MachFiveError, now: float) -> bool:
@@ -184,12 +192,19 @@ def _not_visible_yet(watch: Watch, error: exceptions.MachFiveError, now: float) 
     )
 
 
-def _timed_out(watch: Watch, state: str, now: float) -> exceptions.WaitTimeoutError:
+def _timed_out(
+    watch: Watch, state: str, now: float, error: exceptions.MachFiveError | None = None
+) -> exceptions.WaitTimeoutError:
+    last = f" The last failure: {error.message}" if error else ""
+    waited = duration(now - watch.started_at)
     return exceptions.WaitTimeoutError(
-        f"list {watch.list_id} {state}, {duration(now - watch.started_at)} after the wait began: the timeout passed. "
-        "MachFive keeps working on it (there is no cancel) and nothing is lost: a retry, or clearing the task, "
-        "picks the same list up again. Raise timeout if lists take this long."
+        f"List {watch.list_id} {state} after {waited} (timeout).{last}", **(_origin(error) if error else {})
     )
+
+
+def _origin(error: exceptions.MachFiveError) -> dict[str, Any]:
+    """Return what MachFive's support asks for."""
+    return {name: getattr(error, name) for name in ("status_code", "code", "endpoint", "request_id")}
 
 
 def _pause(watch: Watch, now: float) -> float:
@@ -215,11 +230,10 @@ def jittered(seconds: float) -> float:
 
 def poll_list(hook: MachFiveHook, list_id: str) -> LeadList:
     """Poll a list; on a 401 the connection is read once more, because keys are rotated during long waits."""
-    try:
+    with suppress(exceptions.UnauthorizedError):
         return hook.get_list(list_id)
-    except exceptions.UnauthorizedError:
-        hook.forget_connection()
-        return hook.get_list(list_id)
+    hook.forget_connection()
+    return hook.get_list(list_id)
 
 
 def wait_for_list(
@@ -247,9 +261,8 @@ def wait_for_list(
                 return lead_list
             case GiveUp(reason):
                 raise reason
-            case Wait(after, progress, notice):
-                if notice:
-                    log.info("%s", notice)
+            case Wait(after, progress) as wait:
+                wait.tell(log)
                 sleep(jittered(after))
 
 

@@ -219,7 +219,7 @@ class SharedPoller:
         except MachFiveError:  # what it would have shown is asked for by id
             return set(), None
         shown = set()
-        for list_id, seen in page:
+        for list_id, seen in filter(None, page):
             key, lead_list = list_id.lower(), LeadList(list_id, seen)
             if key in self._requests and not (lead_list.is_completed or lead_list.is_failed):
                 self._tell(key, lead_list)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TypeVar
 
 from machfive_provider.api.call import Call
@@ -116,10 +116,9 @@ class SharedClient:
 
     async def _send_now(self, call: Call[T]) -> T:
         client = self._client or await self._connect(None)
-        try:
+        with suppress(UnauthorizedError):
             return await self._send_with(client, call)
-        except UnauthorizedError:
-            return await self._send_with(await self._connect(client), call)
+        return await self._send_with(await self._connect(client), call)
 
     async def _send_with(self, client: AsyncMachFiveClient, call: Call[T]) -> T:
         # After a change of the key, the old client is closed by the last read that uses it.
