@@ -12,6 +12,7 @@ COVERAGE := 95
 # Two processes. In the order of the names, so that the tests with a live Airflow, which mostly wait, begin early.
 TESTS := --ignore=tests/benchmarks -n 2 --dist loadgroup --no-loadscope-reorder
 
+AZURITE := $(CURDIR)/.azurite/node_modules/.bin
 VENV := .venv
 MATRIX := .venv-matrix
 BIN := $(VENV)/bin
@@ -28,7 +29,7 @@ OLDEST_PYTHON ?= $(shell for each in "$(PYTHON)" python3.13 python3.12 python3.1
 	"$$each" -c 'import sys; sys.exit(sys.version_info >= (3, 14))' 2>/dev/null && echo "$$each" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test chaos lint format bench test-matrix clean
+.PHONY: help run ui test chaos test-azure lint format bench test-matrix clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,8 +41,13 @@ ui: $(VENV)/.installed ## The same, and leave Airflow running until Ctrl-C
 	@$(BIN)/python -m scripts.run_example --stay
 
 test: $(VENV)/.installed ## Run all tests, those in a real Airflow included, with coverage
-	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest $(TESTS) \
+	AIRFLOW_HOME=$(TEST_HOME) PATH="$(AZURITE):$$PATH" $(BIN)/python -m pytest $(TESTS) \
 		--cov=machfive_provider --cov-report=term --cov-fail-under=$(COVERAGE)
+
+test-azure: $(VENV)/.installed ## Prove on azurite that an aborted write to Azure leaves nothing; needs npm
+	$(UV) pip install --quiet --python $(BIN)/python --exclude-newer $(AIRFLOW_DATE) adlfs
+	npm install --silent --no-audit --no-fund --prefix .azurite azurite
+	AIRFLOW_HOME=$(TEST_HOME) PATH="$(AZURITE):$$PATH" $(BIN)/python -m pytest tests/delivery/test_azure.py
 
 chaos: $(VENV)/.installed ## Kill processes and break requests in a real Airflow, then check that nothing was lost or bought twice; 20 minutes
 	$(BIN)/python -m tests.chaos $(CHAOS)
@@ -67,7 +73,7 @@ test-matrix: $(MATRIX)/$(OLDEST_AIRFLOW)/.installed $(MATRIX)/$(AIRFLOW)/.instal
 	done
 
 clean: ## Remove all that the targets above made
-	rm -rf $(VENV) $(VENV)-bench $(MATRIX) .bench .run .airflow .airflow-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage dist build
+	rm -rf $(VENV) $(VENV)-bench $(MATRIX) .azurite .bench .run .airflow .airflow-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage dist build
 	find provider scripts tests example_dags -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: made once, and again when what they are made of changes

@@ -163,6 +163,8 @@ def test_an_unknown_export_format_is_refused(export_format):
         ("generate_batch", 200, {"list_id": "l"}, AcceptedBatch("l")),
         ("list_lists", 200, {"lists": [{"id": "l", "processing_status": "new"}]}, [LeadList("l", "new")]),
         ("list_statuses", 200, {"lists": [{"id": "l", "processing_status": "new", "x": 1}]}, [("l", "new")]),
+        ("list_lists", 200, {"lists": [None, {"id": "l"}, {"id": 7}]}, [None, LeadList("l", "unknown"), None]),
+        ("list_statuses", 200, {"lists": [None, {"id": "l"}, {"id": 7}]}, [None, ("l", "unknown"), None]),
         ("get_list", 200, {"id": "l", "processing_status": "pending"}, LeadList("l", "pending")),
     ],
 )
@@ -281,16 +283,16 @@ def test_detail_of_any_type_is_kept(detail):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "no reason given (an empty body)"),
-        (b"<h1>502</h1>", "no reason given (an HTML page of 12 bytes)"),
-        (b"gone", "no reason given (a text of 4 bytes)"),
-        (b'{"message": "  "}', "no reason given (a text of 17 bytes)"),
-        (b'{"message": 7}', "no reason given (a text of 14 bytes)"),
-        (b'["message"]', "no reason given (a text of 11 bytes)"),
+        (b"", "gave no reason (an empty body)"),
+        (b"<h1>502</h1>", "gave no reason (an HTML page of 12 bytes)"),
+        (b"gone", "gave no reason (a text of 4 bytes)"),
+        (b'{"message": "  "}', "gave no reason (a text of 17 bytes)"),
+        (b'{"message": 7}', "gave no reason (a text of 14 bytes)"),
+        (b'["message"]', "gave no reason (a text of 11 bytes)"),
     ],
 )
 def test_a_body_without_a_message_is_described_not_quoted(body: bytes, message: str):
-    assert error_responses.error_from(GET, response(502, body)).message == message
+    assert error_responses.error_from(GET, response(502, body)).message == f"MachFive responded 502 and {message}."
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -381,3 +383,13 @@ def test_a_server_that_ignores_the_offset_is_not_paged_for_ever():
     assert pages.take(page) == page
     with pytest.raises(exceptions.ProtocolError, match="twice"):
         pages.take(page)
+
+
+def test_an_entry_that_is_passed_over_keeps_its_place():
+    """A page of a hundred with one such entry is no short page: more lists follow."""
+    pages = protocol.ListPages()
+    assert pages.take([None, *(LeadList(str(number), "pending") for number in range(99))])[0].id == "0"
+    assert not pages.done
+    assert pages.call().request.params["offset"] == "100"
+    assert pages.take([None]) == []
+    assert pages.done

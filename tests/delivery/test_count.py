@@ -28,8 +28,9 @@ ANN, BEN, CAL = (Lead(f"{name}@Example.com", name=name.title(), company='C, "Inc
 def export_of(*leads: tuple[str, int], email_count: int | None = None) -> Figures:
     """Return the figures of an export with these leads and numbers of emails."""
     figures = Figures(email_count)
-    for email, emails in leads:
-        figures.count_lead(email, emails)
+    for position, (email, emails) in enumerate(leads, 1):
+        sequence = [{"step": step, "subject": "s", "body": "b"} for step in range(emails)]
+        figures.count_sent(position, {"email": email, "sequence": sequence})
     return figures
 
 
@@ -62,13 +63,15 @@ def test_each_bought_lead_is_compared_in_any_case_and_by_its_longest_sequence(
 ):
     figures = export_of(*((f" {name}@X.io", emails) for name, emails in export), email_count=asked)
     longest = {}
-    for name, emails in export:
+    written = [(name, emails) for name, emails in export if emails]
+    for name, emails in written:
         longest[name.casefold()] = max(emails, longest.get(name.casefold(), 0))
     compared = compare(figures, Expected.of([Lead(f"{name}@x.io") for name in bought], asked))
-    assert (figures.leads, figures.emails) == (len(export), sum(emails for _, emails in export))
+    assert (figures.leads, figures.emails) == (len(written), sum(emails for _, emails in written))
+    assert len(figures.unwritten) == len({name.casefold() for name, _ in export} - longest.keys())
     assert [lead.email[0] for lead in compared.missing_leads] == [name for name in bought if name not in longest]
     assert compared.missing == len(compared.missing_leads)
-    assert compared.extra == len(export) - len(longest.keys() & set(bought))
+    assert compared.extra == len(written) - len(longest.keys() & set(bought))
     assert compared.short == (None if asked is None else sum(longest.get(name, asked) < asked for name in bought))
     everybody = None if asked is None else sum(emails < asked for emails in longest.values())
     assert compare(figures, Expected(3, None, asked)).short == everybody
@@ -80,7 +83,7 @@ def test_each_bought_lead_is_compared_in_any_case_and_by_its_longest_sequence(
 def test_nothing_is_said_of_a_whole_delivery():
     compared = compare(back(2), Expected.of([ANN, BEN], 2))
     assert missing_message(compared, "l1", None, "fail") is None
-    assert warnings(compared, "l1", "/out.csv") == []
+    assert warnings(back(2), compared, "l1", "/out.csv") == []
     assert missing_message(compare(back(), Expected()), "l1", None, "fail") is None
 
 
@@ -98,22 +101,42 @@ def test_what_is_said_of_missing_leads(path: str | None, policy: str):
 
 
 def test_what_is_said_of_the_rest():
-    extra, short = warnings(compare(back(3), Expected.of([BEN], 3)), "l1", "/out.csv")
+    figures = back(3)
+    for position in range(3, 15):
+        figures.count_sent(position, {"email": None, "name": "dan@example.com"})
+    figures.count_sent(15, {"email": "eve@example.com"})
+    odd, unwritten, extra, short = warnings(figures, compare(figures, Expected.of([BEN], 3)), "l1", "/out.csv")
+    assert "12 leads without an email address (positions 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 2 more)" in odd
+    assert "1 lead without a usable email (position 15), which counts as missing" in unwritten
     assert extra.startswith("The export of list l1 holds 1 lead more than was bought")
-    assert short.startswith("The export of list l1 holds 1 lead with fewer emails than email_count=3 asks for")
-    for text in (extra, short):
+    assert "1 lead whose emails are fewer than email_count=3 asks for, or lack" in short
+    assert "(position 2)" in short
+    for text in (odd, unwritten, extra, short):
         assert "/out.csv" in text
         assert "MachFive support" in text
         assert "\n" not in text
         assert "example.com" not in text.lower()
 
 
-@pytest.mark.parametrize(("written", "asked", "said"), [(3, None, False), (3, 3, False), (4, 3, False), (2, 3, True)])
-def test_what_is_said_of_a_single_lead(written: int, asked: int | None, said: bool):
-    text = short_sequence("l1", written, asked)
-    assert (text is not None) == said
-    if text:
-        assert text.startswith("The sequence of list l1 has 2 emails, fewer than email_count=3 asks for.")
+EMAIL = {"step": "1", "subject": "", "body": "b"}
+NO_SUBJECT = {"step": 1, "body": "b"}
+
+
+@pytest.mark.parametrize(
+    ("sequence", "asked", "said"),
+    [
+        ([EMAIL] * 3, None, None),
+        ([EMAIL] * 3, 3, None),
+        ([EMAIL] * 4, 3, None),
+        ([EMAIL] * 2, 3, "has 2 usable emails of 3: the others are missing, or lack"),
+        ([EMAIL, NO_SUBJECT], None, "has 1 usable email of 2: the others are missing, or lack"),
+        ([NO_SUBJECT], 1, "has 0 usable emails of 1: the others"),
+        (None, None, "has 0 usable emails."),
+    ],
+)
+def test_what_is_said_of_a_single_lead(sequence, asked: int | None, said: str | None):
+    text = short_sequence("l1", sequence, asked)
+    assert said in text if said else text is None
 
 
 # --- the missing leads as a file
@@ -138,7 +161,7 @@ text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00
     )
 )
 def test_any_leads_are_read_back_alike(tmp_path_factory: pytest.TempPathFactory, given_leads: list):
-    rows = [Row(str(index), {"email": email, **rest}) for index, (email, rest) in enumerate(given_leads)]
+    rows = [Row("lead {}", index, {"email": email, **rest}) for index, (email, rest) in enumerate(given_leads)]
     leads = prepare(rows, "fail", "first").leads
     path: Path = tmp_path_factory.getbasetemp() / "leads.csv.missing.csv"
     path.write_bytes(leads_as_csv(leads))

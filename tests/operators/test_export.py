@@ -67,6 +67,7 @@ def test_export(deferrable: bool, form: str, sandbox: Sandbox, connect: Connect,
         "missing": 0,
         "extra": 0,
         "short": None,
+        "odd": 0,
         "missing_path": None,
     }
     assert run.xcoms[MachFiveCampaignLink().xcom_key].endswith(sandbox.campaign_id)
@@ -146,10 +147,38 @@ def test_a_failed_list(deferrable: bool, slow_sandbox: Sandbox, connect: Connect
         task_id="export", list_id=list_id, export_to=str(tmp_path / "emails.csv"), deferrable=deferrable
     )
     sleeps += [lambda: slow_sandbox.fail(list_id)]
-    with pytest.raises(exceptions.ListFailedError, match=f"list {list_id} ended failed"):
+    with pytest.raises(exceptions.ListFailedError, match=f"^List {list_id} failed"):
         Run(operator, between=lambda _: slow_sandbox.fail(list_id))()
     assert list(tmp_path.iterdir()) == []
     assert slow_sandbox.requests_to("export") == []
+
+
+@MODES
+def test_each_poll_is_sent_once_and_a_failed_one_is_warned_of(
+    deferrable: bool, sandbox: Sandbox, connect: Connect, tmp_path: Path, logs: Logs, sleeps: list[Any]
+):
+    """The wait has its own backoff: a poll that repeats by itself would hold a worker, or miss the deadline."""
+    connect(sandbox)
+    list_id = bought(sandbox)
+    sandbox.fault("status", endpoint="list", times=3, status=500)
+    operator = MachFiveExportListOperator(
+        task_id="export", list_id=list_id, export_to=str(tmp_path / "emails.csv"), deferrable=deferrable
+    )
+    Run(operator)()
+    assert len(sandbox.requests_to("list")) == 4
+    assert [line for line in logs.warnings if f"The first poll of list {list_id} failed" in line]
+    assert [line for line in logs.warnings if f"Poll 1 in a row of list {list_id} failed" in line]
+    assert logs.count(f"List {list_id} has completed; writing it to {tmp_path / 'emails.csv'}.") == 1
+
+
+def test_an_export_that_is_refused_names_its_list(sandbox: Sandbox, connect: Connect, tmp_path: Path):
+    connect(sandbox)
+    list_id = bought(sandbox)
+    sandbox.fault("status", endpoint="export", status=403, message="Not yours.", request_id="req_7")
+    operator = MachFiveExportListOperator(task_id="export", list_id=list_id, export_to=str(tmp_path / "emails.csv"))
+    with pytest.raises(exceptions.ForbiddenError, match=f"^List {list_id}: Not yours") as caught:
+        Run(operator)()
+    assert caught.value.request_id == "req_7"
 
 
 @MODES
@@ -159,7 +188,7 @@ def test_a_list_that_does_not_exist(deferrable: bool, sandbox: Sandbox, connect:
     operator = MachFiveExportListOperator(
         task_id="export", list_id=UNKNOWN_ID, export_to=str(tmp_path / "emails.csv"), deferrable=deferrable
     )
-    with pytest.raises(exceptions.NotFoundError, match="List not found"):
+    with pytest.raises(exceptions.NotFoundError, match=f"^List {UNKNOWN_ID}: List not found"):
         Run(operator)()
     assert len(sandbox.requests) == 1
 

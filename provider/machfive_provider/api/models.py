@@ -1,13 +1,15 @@
 """The objects of the API: campaigns, leads, lists and sequences (``docs/api.md``).
 
 Unknown fields are ignored; an optional field that is missing or of another type is None. A required field
-that is missing is a :class:`ShapeError`: nothing is guessed.
+that is missing is a :class:`ShapeError`: nothing is guessed. Two readers are lenient: that of a sequence, since
+it is paid for, and that of an entry in a page of lists, since an odd one must not stop every purchase of its campaign.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,10 +27,16 @@ __all__ = [
     "ShapeError",
     "array",
     "id_and_status",
+    "usable_emails",
 ]
 
 RUNNING = ("pending", "processing")
 """The statuses of a list in work, in this order: it moves from the first to the second (docs/api.md, "Endpoints")."""
+
+UNKNOWN = "unknown"
+"""Our word for the status of a list whose entry in a page shows none: neither completed nor failed, so it runs."""
+
+_TAG_BEGINS = "[af1:"  # as in machfive_provider.purchase.tag
 
 GenerationOptions = dict[str, Any]
 """The ``options`` object of both generate calls, built by :func:`machfive_provider.purchase.options.build_options`."""
@@ -113,6 +121,15 @@ class LeadList:
             emails_created=_count(item, "emails_created"),
         )
 
+    @classmethod
+    def from_page(cls, entry: Any) -> LeadList | None:
+        """Read an entry of ``GET /lists``; None if it cannot be read and cannot be ours.
+
+        :raises ShapeError: if an entry with our tag has no id: passed over, its purchase would be made again
+        """
+        known = id_and_status(entry)
+        return cls.from_json({**entry, "processing_status": known[1]}) if known else None
+
     def to_json(self) -> dict[str, Any]:
         """Return what :meth:`from_json` reads, without what is not known."""
         known = {name: getattr(self, name) for name in self.__slots__}
@@ -135,9 +152,9 @@ class LeadList:
 
 @dataclass(frozen=True, slots=True)
 class Email:
-    """One written email of a sequence."""
+    """One written email of a sequence. ``step`` is as the API sent it: a whole number, says its contract."""
 
-    step: int
+    step: int | str | None
     subject: str
     body: str
 
@@ -145,10 +162,7 @@ class Email:
     def from_json(cls, data: Any) -> Email:
         """Read one email; raises :class:`ShapeError`."""
         item = _mapping(data, "an email")
-        step = _count(item, "step")
-        if step is None:
-            raise ShapeError("an email has no whole number 'step'")
-        return cls(step, _text(item, "subject"), _text(item, "body"))
+        return cls(item.get("step"), _text(item, "subject"), _text(item, "body"))
 
     def to_json(self) -> dict[str, Any]:
         """Return the email as plain JSON, as it goes into XCom."""
@@ -181,26 +195,32 @@ class GeneratedSequence:
     """The emails of one lead, the response of ``generate``.
 
     A sequence recovered from its list has neither ``lead_id`` nor ``credits_remaining``.
+
+    :param sequence: the emails that are usable: with a subject, which may be empty, and a body
+    :param sent: the whole sequence as the API sent it; None if it sent none
     """
 
     list_id: str
     sequence: tuple[Email, ...]
     lead_id: str | None = None
     credits_remaining: int | None = None
+    sent: Any = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_json(cls, data: Any) -> GeneratedSequence:
-        """Read the response; raises :class:`ShapeError`."""
+        """Read the response, whatever its sequence is; raises :class:`ShapeError` if it has no ``list_id``."""
         item = _mapping(data, "the response")
+        sent = item.get("sequence")
         return cls(
             list_id=_text(item, "list_id"),
-            sequence=tuple(Email.from_json(email) for email in array(item, "sequence")),
+            sequence=tuple(Email.from_json(email) for email in usable_emails(sent)),
             lead_id=_optional_text(item, "lead_id"),
             credits_remaining=_count(item, "credits_remaining"),
+            sent=sent,
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON, as it goes into XCom; what is not known is left out."""
+        """Return plain JSON, as it goes into XCom, with the sequence as it was sent; what is not known is left out."""
         known = {
             "lead_id": self.lead_id,
             "list_id": self.list_id,
@@ -208,7 +228,7 @@ class GeneratedSequence:
         }
         return {
             **{name: value for name, value in known.items() if value is not None},
-            "sequence": [email.to_json() for email in self.sequence],
+            "sequence": [email.to_json() for email in self.sequence] if self.sent is None else self.sent,
         }
 
 
@@ -220,10 +240,35 @@ def array(data: Any, name: str) -> list[Any]:
     return value
 
 
-def id_and_status(data: Any) -> tuple[str, str]:
-    """Return the id and status of a list, all that a poll needs; raises :class:`ShapeError`."""
-    item = _mapping(data, "a list")
-    return _text(item, "id"), _text(item, "processing_status")
+def id_and_status(entry: Any) -> tuple[str, str] | None:
+    """Return the id and status of an entry of ``GET /lists``; a status that is no text is ``unknown``.
+
+    Returns None if the entry has no id and cannot be ours.
+
+    :raises ShapeError: if an entry with our tag has no id
+    """
+    item = entry if isinstance(entry, Mapping) else {}
+    list_id, status = item.get("id"), item.get("processing_status")
+    if isinstance(list_id, str) and list_id:
+        return list_id, status if isinstance(status, str) else UNKNOWN
+    # Anywhere in the entry: the API may have renamed its fields.
+    if _TAG_BEGINS in json.dumps(entry):
+        raise ShapeError("a list that an Airflow task bought has no 'id'")
+    return None
+
+
+def usable_emails(sequence: Any) -> list[dict[str, Any]]:
+    """Return the emails of a sequence that can be sent: they have a subject, which may be empty, and a body."""
+    if not isinstance(sequence, list):
+        return []
+    return [
+        email
+        for email in sequence
+        if isinstance(email, dict)
+        and isinstance(email.get("subject"), str)
+        and isinstance(body := email.get("body"), str)
+        and body.strip()
+    ]
 
 
 def _mapping(data: Any, what: str) -> Mapping[str, Any]:

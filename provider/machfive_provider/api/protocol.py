@@ -79,14 +79,16 @@ def generate_batch(
     return _call(_post("generate-batch", campaign_id, body, options, _BATCH), AcceptedBatch.from_json)
 
 
-def list_lists(campaign_id: str | None = None, status: str | None = None, offset: int = 0) -> Call[list[LeadList]]:
-    """One page of the workspace's lists, newest first."""
+def list_lists(
+    campaign_id: str | None = None, status: str | None = None, offset: int = 0
+) -> Call[list[LeadList | None]]:
+    """One page of the workspace's lists, newest first; None stands for an entry that is passed over."""
     request = _page(campaign_id, status, offset)
-    return _call(request, lambda data: [LeadList.from_json(item) for item in array(data, "lists")])
+    return _call(request, lambda data: [LeadList.from_page(item) for item in array(data, "lists")])
 
 
-def list_statuses(status: str, offset: int = 0) -> Call[list[tuple[str, str]]]:
-    """One page of the lists in a status, as ids and the statuses shown.
+def list_statuses(status: str, offset: int = 0) -> Call[list[tuple[str, str] | None]]:
+    """One page of the lists in a status, as ids and the statuses shown; None stands for an entry that is passed over.
 
     Nothing else is parsed: a triggerer that waits for thousands of lists reads such pages all the time.
     """
@@ -121,7 +123,7 @@ def opens_export(status: int, content_type: str | None) -> bool:
 
 
 class ListPages:
-    """Pages through ``GET /lists``, newest list first; works with either client.
+    """Pages through ``GET /lists``, newest list first; works with either client. Unreadable entries are passed over.
 
     A list that is bought meanwhile moves all older ones back by one place, so that a list may be on two
     pages. It is given out once.
@@ -133,15 +135,17 @@ class ListPages:
         self._seen: set[str] = set()
         self.done = False
 
-    def call(self) -> Call[list[LeadList]]:
+    def call(self) -> Call[list[LeadList | None]]:
         """Return the call for the next page."""
         return list_lists(*self._filters, offset=self._offset)
 
-    def take(self, page: list[LeadList]) -> list[LeadList]:
+    def take(self, page: list[LeadList | None]) -> list[LeadList]:
         """Take in a page and return the lists that no earlier page had."""
-        new = [item for item in page if item.id not in self._seen]
+        new = [item for item in page if item and item.id not in self._seen]
         if len(page) >= PAGE_SIZE and not new:
-            raise exceptions.ProtocolError("a whole page of lists was sent twice", endpoint="GET /api/v1/lists")
+            raise exceptions.ProtocolError(
+                "a whole page of lists was sent twice, or none of it can be read", endpoint="GET /api/v1/lists"
+            )
         self._offset += len(page)
         self.done = len(page) < PAGE_SIZE
         self._seen.update(item.id for item in new)
@@ -213,7 +217,7 @@ def _call(request: Request, read: Callable[[Any], T]) -> Call[T]:
             return read(_json(response.body))
         except ShapeError as error:
             raise protocol_error(
-                request, response, f"the response does not follow the API's contract: {error}"
+                request, response, f"The response does not follow the API's contract: {error}."
             ) from None
 
     return Call(request, parse)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from typing import Any
 
-from machfive_provider.api.models import Lead
+from machfive_provider.api.models import Lead, usable_emails
 from machfive_provider.formatting import counted
 
 __all__ = [
@@ -52,15 +52,19 @@ class Expected:
 
 @dataclass(slots=True)
 class Figures:
-    """What an export holds. Leads are kept as digests: at most some 95 bytes of memory each.
+    """What an export holds. Leads are kept as digests: some 95 bytes of memory each, twice that if they are short.
 
-    :param email_count: emails asked for each lead; None if not known, and then nothing counts as short
+    Positions are those of leads in the export, from 1.
+
+    :param email_count: emails asked for each lead; None if not known
     :param bytes: size of the file written
-    :param emails: written emails in all; None where a CSV does not tell
+    :param emails: usable emails in all; None where a CSV does not tell
     :param repeats: how many times a lead came again
-    :param delivered: the leads that came
-    :param short: those of them with fewer emails than were asked for
+    :param delivered: the leads that came with a usable email
+    :param short: those of them with fewer usable emails than were asked for, or with an unusable one; their positions
     :param uncounted: those of them whose emails neither a CSV nor the JSON export tells
+    :param unwritten: the leads that came without a usable email; their positions
+    :param odd: the positions of leads without an email address: nobody can tell which lead they are
     """
 
     email_count: int | None = None
@@ -68,28 +72,48 @@ class Figures:
     emails: int | None = 0
     repeats: int = 0
     delivered: set[int] = field(default_factory=set)
-    short: set[int] = field(default_factory=set)
+    short: dict[int, int] = field(default_factory=dict)
     uncounted: set[int] = field(default_factory=set)
+    unwritten: dict[int, int] = field(default_factory=dict)
+    odd: list[int] = field(default_factory=list)
 
     @property
     def leads(self) -> int:
-        """How many leads the export holds, repeated ones included."""
+        """How many leads came with a usable email, repeated ones included."""
         return len(self.delivered) + self.repeats
 
-    def count_lead(self, email: str, emails: int | None = None) -> None:
-        """Count one lead, and its emails where they are known; of a repeated lead, the longest sequence counts."""
+    def count_sent(self, position: int, lead: Any) -> None:
+        """Count one lead of a JSON export, whatever was sent."""
+        known = lead if isinstance(lead, dict) else {}
+        sequence = known.get("sequence")
+        emails = usable_emails(sequence)
+        asked = _asked(sequence, self.email_count)
+        self.count_lead(position, known.get("email"), len(emails), is_short=len(emails) < asked)
+
+    def count_lead(self, position: int, email: Any, emails: int | None = None, *, is_short: bool = False) -> None:
+        """Count one lead, and its usable emails where they are known.
+
+        Of a lead that comes again the best sequence counts: usable emails before none, a whole sequence before a short.
+        """
+        if not isinstance(email, str) or not email.strip():
+            self.odd.append(position)
+            return
         lead = digest(email)
         is_repeated = lead in self.delivered
+        if emails == 0:
+            if not is_repeated:
+                self.unwritten.setdefault(lead, position)
+            return
+        self.unwritten.pop(lead, None)
         self.repeats += is_repeated
         self.delivered.add(lead)
         if emails is None:
             return
         self.emails = (self.emails or 0) + emails
-        if self.email_count is not None:
-            if emails >= self.email_count:
-                self.short.discard(lead)
-            elif not is_repeated:
-                self.short.add(lead)
+        if not is_short:
+            self.short.pop(lead, None)
+        elif not is_repeated:
+            self.short[lead] = position
 
     def may_be_short(self) -> bool:
         """Whether there are fewer emails in all than were asked for."""
@@ -101,8 +125,15 @@ class Figures:
         """Add to the leads of a CSV what the same list's JSON export tells of them."""
         self.emails = by_json.emails if self.emails is None else self.emails
         self.repeats = by_json.repeats
-        self.short = self.delivered & by_json.short
-        self.uncounted = self.delivered - by_json.delivered
+        self.uncounted = self.delivered - by_json.delivered - by_json.unwritten.keys()
+        self.unwritten = {lead: at for lead, at in by_json.unwritten.items() if lead in self.delivered}
+        self.delivered -= self.unwritten.keys()
+        self.short = {lead: at for lead, at in by_json.short.items() if lead in self.delivered}
+
+
+def _asked(sequence: Any, email_count: int | None) -> int:
+    """Return how many usable emails make a sequence whole: as many as it has entries, and email_count at least."""
+    return max(email_count or 0, len(sequence) if isinstance(sequence, list) else 0)
 
 
 def digest(email: str) -> int:
@@ -120,10 +151,11 @@ def digest(email: str) -> int:
 class Comparison:
     """What differs between an export and what was bought; None is "not known".
 
-    :param missing: leads that were bought and are not in the result
+    :param missing: leads that were bought and have no usable email in the result
     :param extra: leads in the result that were not bought, or are there more than once
-    :param short: bought leads with fewer emails than were asked for
+    :param short: bought leads with fewer usable emails than were asked for, or with an unusable one
     :param missing_leads: the missing ones, in the order of their submission, where they are known
+    :param short_at: the positions of the short ones in the export
     """
 
     expected: Expected
@@ -131,6 +163,7 @@ class Comparison:
     extra: int | None = None
     short: int | None = None
     missing_leads: tuple[Lead, ...] = ()
+    short_at: tuple[int, ...] = ()
 
 
 def compare(figures: Figures, expected: Expected) -> Comparison:
@@ -139,19 +172,22 @@ def compare(figures: Figures, expected: Expected) -> Comparison:
         bought = {digest(lead.email) for lead in expected.leads}
         missing = tuple(lead for lead in expected.leads if digest(lead.email) not in figures.delivered)
         extra = len(figures.delivered - bought) + figures.repeats
-        return Comparison(expected, len(missing), extra, _short(figures, bought), missing)
-    short = _short(figures, figures.delivered)
+        short, short_at = _short(figures, bought)
+        return Comparison(expected, len(missing), extra, short, missing, short_at)
+    short, short_at = _short(figures, figures.delivered)
     if expected.number is None:
-        return Comparison(expected, short=short)
+        return Comparison(expected, short=short, short_at=short_at)
     # A list that others bought may hold a lead twice, and its number then counts both.
     difference = expected.number - figures.leads
-    return Comparison(expected, max(0, difference), max(-difference, figures.repeats), short)
+    return Comparison(expected, max(0, difference), max(-difference, figures.repeats), short, short_at=short_at)
 
 
-def _short(figures: Figures, bought: set[int]) -> int | None:
-    if figures.email_count is None or figures.uncounted & bought:
-        return None
-    return len(figures.short & bought)
+def _short(figures: Figures, bought: set[int]) -> tuple[int | None, tuple[int, ...]]:
+    """Return how many leads are short, None if that is not known, and where they are."""
+    short_at = tuple(sorted(at for lead, at in figures.short.items() if lead in bought))
+    if figures.uncounted & bought or (figures.email_count is None and not short_at):
+        return None, ()
+    return len(short_at), short_at
 
 
 def missing_message(comparison: Comparison, list_id: str, missing_path: str | None, policy: str) -> str | None:
@@ -175,38 +211,59 @@ def missing_message(comparison: Comparison, list_id: str, missing_path: str | No
     return f"{text} {advice}{alternative}. {_SUPPORT}"
 
 
-def warnings(comparison: Comparison, list_id: str, path: str) -> list[str]:
-    """Return one line for extra leads and one for short sequences, where there are any.
+def warnings(figures: Figures, comparison: Comparison, list_id: str, path: str) -> list[str]:
+    """Return one line each for leads without an address, without an email, extra and short, where there are any.
 
     :param path: the result
     """
     messages = []
+    if figures.odd:
+        messages.append(
+            f"The export of list {list_id} holds {counted(len(figures.odd), 'lead')} without an email address "
+            f"({_at(figures.odd)}): it cannot be matched, and may be one that counts as missing. Look at it in {path} "
+            f"before you submit a missing lead again. {_SUPPORT}"
+        )
+    if figures.unwritten:
+        messages.append(
+            f"The export of list {list_id} holds {counted(len(figures.unwritten), 'lead')} without a usable email "
+            f"({_at(sorted(figures.unwritten.values()))}), which counts as missing. What was sent is in {path}. "
+            f"{_SUPPORT}"
+        )
     if comparison.extra:
         messages.append(
             f"The export of list {list_id} holds {counted(comparison.extra, 'lead')} more than was bought: not "
             f"submitted, or delivered more than once. Check the leads in {path} before you write to any. {_SUPPORT}"
         )
     if comparison.short:
+        asked = comparison.expected.email_count
+        fewer = "" if asked is None else f"are fewer than email_count={asked} asks for, or "
         messages.append(
-            f"The export of list {list_id} holds {counted(comparison.short, 'lead')} with fewer emails than "
-            f"email_count={comparison.expected.email_count} asks for. Check the sequences in {path} before you send "
-            f"them. {_SUPPORT}"
+            f"The export of list {list_id} holds {counted(comparison.short, 'lead')} whose emails {fewer}lack their "
+            f"subject or body ({_at(comparison.short_at)}). Check the sequences in {path} before you send them. "
+            f"{_SUPPORT}"
         )
     return messages
 
 
-def short_sequence(list_id: str, written: int, email_count: int | None) -> str | None:
-    """Return one line if a single lead's sequence is shorter than was asked for, else None.
+def _at(positions: Sequence[int]) -> str:
+    """Say where leads are in an export; the first ten are named."""
+    shown, more = ", ".join(map(str, positions[:10])), len(positions) - 10
+    noun = "position" if len(positions) == 1 else "positions"
+    return f"{noun} {shown}" + (f" and {more} more" if more > 0 else "")
 
-    :param written: emails in the sequence
+
+def short_sequence(list_id: str, sequence: Any, email_count: int | None) -> str | None:
+    """Return one line if a single lead's sequence lacks emails or has unusable ones, else None.
+
+    :param sequence: as the API sent it
     :param email_count: emails asked for; None leaves it to the campaign
     """
-    if email_count is None or written >= email_count:
+    usable, asked = len(usable_emails(sequence)), _asked(sequence, email_count)
+    if usable and usable >= asked:
         return None
-    return (
-        f"The sequence of list {list_id} has {counted(written, 'email')}, fewer than email_count={email_count} asks "
-        f"for. Check it before you send it. {_SUPPORT}"
-    )
+    of = f" of {asked}: the others are missing, or lack their subject or body" if asked else ""
+    written = f"{counted(usable, 'usable email')}{of}"
+    return f"The sequence of list {list_id} has {written}. Check it before you send it. {_SUPPORT}"
 
 
 def leads_as_csv(leads: Iterable[Lead]) -> bytes:

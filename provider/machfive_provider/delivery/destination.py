@@ -199,5 +199,9 @@ def _remote_object(fs: Any, path: str) -> Iterator[Any]:
     except BaseException:
         with suppress(Exception):
             file.discard()
+        # A forgotten file is closed at the end of the process, and closing commits (or hangs) where discard() does
+        # nothing, as in adlfs (Azure).
+        with suppress(Exception):
+            file.closed = True
         raise
     file.commit()

@@ -11,9 +11,9 @@ import json
 import re
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from machfive_provider.api.models import Email, LeadList, ShapeError, array
+from machfive_provider.api.models import LeadList, array
 from machfive_provider.delivery.count import Figures
 from machfive_provider.delivery.destination import Destination, Writer
 from machfive_provider.exceptions import ProtocolError
@@ -21,11 +21,12 @@ from machfive_provider.exceptions import ProtocolError
 if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
 
-__all__ = ["iter_leads", "write_export"]
+__all__ = ["find_lead", "iter_leads", "write_export"]
 
 _HEAD = 64 * 1024
-_LONGEST_LINE = 4 * 1024 * 1024  # characters; the csv module takes cells of up to 128 Ki, so this is 32 of them
+_LONGEST = 4 * 1024 * 1024  # characters of a line, and of a cell, which may have several lines
 _EMAIL_HEADERS = ("email", "e-mail", "email address", "email_address")
+_TEXT_HEADERS = ("subject", "body")  # a column of emails' texts has one of these in its name
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
@@ -38,11 +39,12 @@ def write_export(
 ) -> Figures:
     """Write a completed list's emails and return the figures.
 
-    csv and json are the API's own bytes; jsonl is one lead a line, made from the json.
+    csv and json are the API's own bytes; jsonl is one lead a line, made from the json. An odd lead is written as it was
+    sent and counted (DESIGN: an export that was paid for is never withheld).
 
     :param email_count: emails asked for each lead, if known: of a CSV with fewer in all, the json is counted too
     :raises NotReadyError: if the API says that the list has not completed
-    :raises ProtocolError: if the export is not what the contract says; the destination stays as it was
+    :raises ProtocolError: if the export is no whole JSON or CSV; the destination stays as it was
     """
     figures = Figures(email_count)
     with destination.open() as writer:
@@ -52,17 +54,20 @@ def write_export(
         elif export_format == "json":
             _count_json(_copied(source, writer), figures)
         else:
-            has_emails = _count_csv(_copied(source, writer), figures)
-            _complete_csv(hook, lead_list, figures, has_emails=has_emails)
+            _complete_csv(hook, lead_list, figures, _count_csv(_copied(source, writer), figures))
         figures.bytes = writer.written
     return figures
 
 
-def iter_leads(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-    """Yield the leads of a JSON export one by one; raises ``ProtocolError`` for anything else."""
+def iter_leads(chunks: Iterable[bytes]) -> Iterator[Any]:
+    """Yield the leads of a JSON export one by one, as they were sent; an odd one may be any JSON value.
+
+    :raises ProtocolError: if the export is not whole JSON, or holds no array ``leads``
+    """
     import ijson
 
     found, count, head = ijson.sendable_list(), 0, b""
+    # Without use_float, ijson 3.6 ends the process at a number of more than some thousand digits.
     parser = ijson.items_coro(found, "leads.item", use_float=True)
     try:
         for chunk in filter(None, chunks):  # an empty chunk would mean the end to the parser
@@ -70,7 +75,7 @@ def iter_leads(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
             parser.send(chunk)
             for lead in found:
                 count += 1
-                yield _checked_lead(lead, count)
+                yield lead
             found.clear()
         parser.close()
     except ijson.JSONError as error:
@@ -79,15 +84,24 @@ def iter_leads(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         _check_empty(head)
 
 
-def _checked_lead(lead: Any, number: int) -> dict[str, Any]:
-    if not isinstance(lead, dict) or not isinstance(lead.get("email"), str):
-        raise _contract_error(f"lead {number} has no email")
-    try:
-        for email in array(lead, "sequence"):
-            Email.from_json(email)
-    except ShapeError as error:
-        raise _contract_error(f"lead {number}: {error}") from None
-    return lead
+def find_lead(chunks: Iterable[bytes], key: str) -> dict[str, Any] | None:
+    """Return the lead with this address from the export of a list that was bought for one lead alone.
+
+    A lead without an address is that lead as well, if no other is.
+
+    :param key: the lead's address, casefolded
+    """
+    found = None
+    for lead in iter_leads(chunks):
+        if not isinstance(lead, dict):
+            continue
+        email = lead.get("email")
+        if not isinstance(email, str):
+            found = found or lead
+        elif email.strip().casefold() == key:
+            found = lead
+            break
+    return found
 
 
 def _check_empty(head: bytes) -> None:
@@ -104,50 +118,62 @@ def _contract_error(why: str) -> ProtocolError:
     )
 
 
-def _count_json(
-    chunks: Iterable[bytes], figures: Figures, also: Callable[[dict[str, Any]], None] = lambda _: None
-) -> None:
+def _count_json(chunks: Iterable[bytes], figures: Figures, also: Callable[[Any], None] = lambda _: None) -> None:
     """Count the leads of a JSON export, and call ``also`` with each."""
-    for lead in iter_leads(chunks):
-        figures.count_lead(lead["email"], len(lead["sequence"]))
+    for position, lead in enumerate(iter_leads(chunks), 1):
+        figures.count_sent(position, lead)
         also(lead)
 
 
-def _as_line(lead: dict[str, Any]) -> bytes:
-    return json.dumps(lead, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+def _as_line(lead: Any) -> bytes:
+    # Half a surrogate pair has no UTF-8; backslashreplace writes the escape that JSON has for it.
+    line = json.dumps(lead, ensure_ascii=False, separators=(",", ":"))
+    return line.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _complete_csv(hook: MachFiveHook, lead_list: LeadList, figures: Figures, *, has_emails: bool) -> None:
-    """Add what a CSV does not tell: the list's own total and, where that is not enough, the JSON export.
-
-    :param has_emails: whether the CSV has a column of leads' email addresses
-    """
-    if not has_emails:
+def _complete_csv(hook: MachFiveHook, lead_list: LeadList, figures: Figures, seen: _Rows) -> None:
+    """Add what a CSV does not tell: the list's own total and, where that is not enough, the JSON export."""
+    if not seen.have_addresses:
         _count_json(hook.stream_export(lead_list.id, "json"), figures)
         return
     figures.emails = lead_list.emails_created
     # Rows with the same email are one lead's emails or a lead delivered twice: the columns are undocumented.
-    if figures.emails is None or figures.repeats or figures.may_be_short():
+    if figures.emails is None or figures.repeats or figures.may_be_short() or seen.have_blanks:
         by_json = Figures(figures.email_count)
         _count_json(hook.stream_export(lead_list.id, "json"), by_json)
         figures.complete_by(by_json)
 
 
-def _count_csv(chunks: Iterable[bytes], figures: Figures) -> bool:
-    """Count leads by their email column; False if no column holds emails (the columns are undocumented)."""
-    column, rows_seen = None, 0
+class _Rows(NamedTuple):
+    """What the rows of a CSV show; its columns are undocumented.
+
+    :param have_addresses: a column holds leads' email addresses, or there are no rows
+    :param have_blanks: a subject or body is blank: its email was not written, or the lead's sequence is shorter
+    """
+
+    have_addresses: bool
+    have_blanks: bool
+
+
+def _count_csv(chunks: Iterable[bytes], figures: Figures) -> _Rows:
+    """Count leads by their column of email addresses; blank lines are no leads."""
+    position, have_blanks = 0, False
+    csv.field_size_limit(_LONGEST)  # of the whole process, which may have read leads with another limit
     try:
         rows = csv.reader(_lines(chunks))
         header = [cell.strip().casefold() for cell in next(rows, [])]
         column = next((index for index, cell in enumerate(header) if cell in _EMAIL_HEADERS), None)
-        for rows_seen, row in enumerate(rows, 1):  # noqa: B007 - the last number is wanted
+        texts = [index for index, cell in enumerate(header) if any(each in cell for each in _TEXT_HEADERS)]
+        for position, row in enumerate(filter(None, rows), 1):
             if column is None:
                 column = next((index for index, cell in enumerate(row) if _EMAIL.fullmatch(cell.strip())), None)
-            if column is not None and len(row) > column and row[column].strip():
-                figures.count_lead(row[column])
-        return column is not None or not rows_seen
+            figures.count_lead(position, None if column is None or len(row) <= column else row[column])
+            have_blanks = have_blanks or len(row) < len(header) or not all(row[index] for index in texts)
     except csv.Error as error:
         raise _contract_error(f"it is not CSV ({error})") from error
+    if column is None:
+        figures.odd.clear()  # no row has an address: the JSON export tells which leads have one
+    return _Rows(column is not None or not position, have_blanks)
 
 
 def _copied(chunks: Iterable[bytes], writer: Writer) -> Iterator[bytes]:
@@ -164,7 +190,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
         *whole, rest = (rest + decoder.decode(chunk)).split("\n")
         for line in whole:
             yield f"{line}\n"
-        if len(rest) > _LONGEST_LINE:
+        if len(rest) > _LONGEST:
             raise csv.Error("a line of it does not end")
     rest += decoder.decode(b"", final=True)
     if rest:

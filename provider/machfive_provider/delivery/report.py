@@ -49,10 +49,11 @@ def report_export(
             "missing": comparison.missing,
             "extra": comparison.extra,
             "short": comparison.short,
+            "odd": len(figures.odd),
             "missing_path": missing_path,
         },
     )
-    for warning in count.warnings(comparison, list_id, path):
+    for warning in count.warnings(figures, comparison, list_id, path):
         log.warning("%s", warning)
     _report_missing(log, comparison, list_id, missing_path, on_missing_leads)
 

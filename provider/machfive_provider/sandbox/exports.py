@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from machfive_provider.sandbox.model import LeadList, WrittenLead, pick
+from machfive_provider.sandbox.oddities import ODD_LEADS
 
 _SUBJECTS = (
     ("{first}, a thought for {company}", "{campaign}: an idea for {company}", "Quick question, {first}"),
@@ -117,21 +118,29 @@ async def export_csv(seed: int, lead_list: LeadList) -> AsyncIterator[bytes]:
         header += [f"subject_{step}", f"body_{step}"]
     yield _csv_row(header)
     for lead in lead_list.leads:
-        row = [lead.fields.get(column, "") for column in _COLUMNS]
-        for email in write_sequence(seed, lead_list, lead):
-            row += [str(email["subject"]), str(email["body"])]
+        shown = show_lead(seed, lead_list, lead)
+        written = shown if isinstance(shown, dict) else {}
+        row = [written.get(column) or "" for column in _COLUMNS]
+        for email in written.get("sequence") or []:
+            row += [(email or {}).get(name) or "" for name in ("subject", "body")]
         yield _csv_row(row + [""] * (len(header) - len(row)))
 
 
 async def export_json(seed: int, lead_list: LeadList) -> AsyncIterator[bytes]:
-    """Write one object with all leads; what a lead does not have is left out."""
+    """Write one object with all leads."""
     yield b'{"leads": ['
     for index, lead in enumerate(lead_list.leads):
-        shown: dict[str, Any] = {column: lead.fields[column] for column in _COLUMNS if lead.fields.get(column)}
-        shown["sequence"] = write_sequence(seed, lead_list, lead)
+        shown = show_lead(seed, lead_list, lead)
         separator = ", " if index else ""
         yield (separator + json.dumps(shown, ensure_ascii=False)).encode()
     yield b"]}"
+
+
+def show_lead(seed: int, lead_list: LeadList, lead: WrittenLead) -> Any:
+    """Show a lead as the json export does: what it does not have is left out, and what a fault made odd is odd."""
+    shown: dict[str, Any] = {column: lead.fields[column] for column in _COLUMNS if lead.fields.get(column)}
+    shown["sequence"] = write_sequence(seed, lead_list, lead)
+    return ODD_LEADS[lead.oddity](shown) if lead.oddity else shown
 
 
 def _csv_row(cells: list[str]) -> bytes:

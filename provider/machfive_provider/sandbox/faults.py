@@ -13,6 +13,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from machfive_provider.sandbox.oddities import ODD_ENTRIES, ODD_LEADS
+
 PURCHASES = ("generate", "generate-batch")
 ENDPOINTS = ("campaigns", *PURCHASES, "lists", "list", "export", "signatures")
 CONTROL_PREFIX = "/_sandbox"
@@ -64,7 +66,10 @@ LIST_KINDS: Mapping[str, Mapping[str, Any]] = {
     "extra_leads": {"count": 1},
     "short_sequences": {"count": 1},
     "unknown_status": {"status": "researching"},
+    "odd_leads": {"oddity": REQUIRED, "count": 1},
+    "odd_entry": {"oddity": REQUIRED},
 }
+ODDITIES: Mapping[str, Mapping[str, Any]] = {"odd_leads": ODD_LEADS, "odd_entry": ODD_ENTRIES}
 KINDS: Mapping[str, Mapping[str, Any]] = {**REQUEST_KINDS, **LIST_KINDS}
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "status": (int, str, type(None)),
@@ -150,6 +155,8 @@ def _complete(kind: str, args: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{kind!r} needs the argument {name}")
         if name in _TYPES and (not isinstance(value, _TYPES[name]) or isinstance(value, bool)):
             raise ValueError(f"{kind!r}: {name} has the wrong type: {value!r}")
+    if kind in ODDITIES and complete["oddity"] not in ODDITIES[kind]:
+        raise ValueError(f"{kind!r} knows no oddity {complete['oddity']!r}; known: {', '.join(ODDITIES[kind])}")
     # The status of a list fault is a list's, a text; everywhere else it is HTTP's, a number.
     is_text = kind in LIST_KINDS
     status = complete.get("status")

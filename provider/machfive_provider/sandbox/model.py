@@ -111,10 +111,11 @@ def iso(epoch: float) -> str:
 
 @dataclass(frozen=True)
 class WrittenLead:
-    """A lead of a list as its export will show it: the lead's fields and how many emails it gets."""
+    """A lead of a list as its export will show it: the lead's fields, how many emails it gets, what is odd in it."""
 
     fields: dict[str, str]
     emails: int
+    oddity: str | None = None
 
 
 @dataclass
@@ -123,7 +124,7 @@ class LeadList:
 
     `forced` is a status set by hand and the time of it; it is shown whatever the clock says. `shown_as`
     is shown instead of "processing". The list cannot be seen before the time `visible_at`.
-    The first GET /lists/{id} sets it to the status `when_polled`.
+    The first GET /lists/{id} sets it to the status `when_polled`. `oddity` says what is odd in its row of GET /lists.
     """
 
     id: str
@@ -142,6 +143,7 @@ class LeadList:
     ends_failed: bool = False
     shown_as: str = "processing"
     when_polled: str | None = None
+    oddity: str | None = None
     forced: tuple[str, float] | None = None
 
     def progress(self, now: float) -> tuple[str, float]:

@@ -11,9 +11,10 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 
 from machfive_provider.sandbox import validation
 from machfive_provider.sandbox.broken_responses import pause
-from machfive_provider.sandbox.exports import export_csv, export_json, write_sequence
+from machfive_provider.sandbox.exports import export_csv, export_json, show_lead
 from machfive_provider.sandbox.faults import endpoint_of, request_text
 from machfive_provider.sandbox.model import STATUSES, LeadList, Signature, Workspace, iso, make_uuid
+from machfive_provider.sandbox.oddities import ODD_ENTRIES
 from machfive_provider.sandbox.store import Store
 from machfive_provider.sandbox.validation import ApiError
 
@@ -86,12 +87,13 @@ class Api:
                 self._store.changed.notify_all()
         if lead_list.ends_failed:
             raise ApiError(500, "The sequence could not be written.")
-        sequence = [write_sequence(settings.seed, lead_list, lead) for lead in lead_list.leads[:1]]
+        shown = show_lead(settings.seed, lead_list, lead_list.leads[0]) if lead_list.leads else {"sequence": []}
+        written = shown if isinstance(shown, dict) else {}
         return JSONResponse(
             {
                 "lead_id": make_uuid(settings.seed, "lead", lead_list.id),
                 "list_id": lead_list.id,
-                "sequence": sequence[0] if sequence else [],
+                **({"sequence": written["sequence"]} if "sequence" in written else {}),
                 "credits_remaining": workspace.credits,
             }
         )
@@ -127,7 +129,10 @@ class Api:
                 for each in self._store.visible_lists(workspace)
                 if campaign_id in (None, each.campaign.id) and status in (None, each.progress(now)[0])
             ]
-            page = [show_list(each, now) for each in found[offset : offset + limit]]
+            page = [
+                ODD_ENTRIES[each.oddity](show_list(each, now)) if each.oddity else show_list(each, now)
+                for each in found[offset : offset + limit]
+            ]
         return JSONResponse({"lists": page})
 
     async def list_details(self, request: Request) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -264,6 +265,7 @@ _SETS = {
     "rewrite_name": ("name", "name"),
     "unknown_status": ("shown_as", "status"),
     "end_when_polled": ("when_polled", "status"),
+    "odd_entry": ("oddity", "oddity"),
 }
 
 
@@ -271,7 +273,7 @@ def spoil(lead_list: LeadList, fault: Fault) -> None:
     """Change a list that was just bought as the fault says."""
     args = fault.args
     match fault.kind:
-        case "rewrite_name" | "unknown_status" | "end_when_polled" as kind:
+        case "rewrite_name" | "unknown_status" | "end_when_polled" | "odd_entry" as kind:
             attribute, argument = _SETS[kind]
             setattr(lead_list, attribute, args[argument])
         case "visible_late":
@@ -282,13 +284,24 @@ def spoil(lead_list: LeadList, fault: Fault) -> None:
             lead_list.ends_failed = True
         case "stuck":
             lead_list.processing_seconds = math.inf
+        case _:
+            _spoil_leads(lead_list, fault.kind, args)
+
+
+def _spoil_leads(lead_list: LeadList, kind: str, args: Mapping[str, Any]) -> None:
+    leads, count = lead_list.leads, args["count"]
+    match kind:
         case "lose_leads":
-            lead_list.leads = lead_list.leads[: max(0, len(lead_list.leads) - args["count"])]
+            lead_list.leads = leads[: max(0, len(leads) - count)]
         case "extra_leads":
             lead_list.leads += [
                 WrittenLead({"email": f"stranger{number}@elsewhere.example"}, lead_list.email_count)
-                for number in range(1, args["count"] + 1)
+                for number in range(1, count + 1)
             ]
         case "short_sequences":
-            short = [replace(lead, emails=lead.emails - 1) for lead in lead_list.leads[: args["count"]]]
-            lead_list.leads[: len(short)] = short
+            leads[:count] = [replace(lead, emails=lead.emails - 1) for lead in leads[:count]]
+        case "odd_leads":
+            # Several faults make several leads odd.
+            right = [index for index, lead in enumerate(leads) if lead.oddity is None]
+            for index in right[:count]:
+                leads[index] = replace(leads[index], oddity=args["oddity"])
