@@ -1,5 +1,6 @@
 """What goes in: leads as a DAG has them, checked before anything is sent.
 
-Begin with ``prepare``: ``read_leads`` takes a list, a JSON text or a file (``files``), ``prepare`` matches column names
-to the API's fields, checks each lead and leaves out duplicates. A CRM's column name is added to ``_SPELLINGS`` there.
+Begin with ``prepare``. ``files`` and ``tables`` read rows, ``spellings`` and ``columns`` say which column means what,
+``matching`` makes a lead of a row, ``emails`` and ``values`` judge its texts, ``faults`` words what is wrong.
+A CRM's column name is added to ``spellings``.
 """

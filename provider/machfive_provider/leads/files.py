@@ -1,75 +1,124 @@
-"""Reads files of leads: CSV and TSV with any common delimiter and encoding, JSON, JSON lines."""
+"""Files of leads: CSV with any common delimiter, line end and Unicode encoding, JSON, JSON Lines, workbooks."""
 
 from __future__ import annotations
 
 import codecs
-import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any
 
-from machfive_provider.exceptions import InvalidLeadsError
+from machfive_provider.exceptions import ConfigurationError, InvalidLeadsError
 from machfive_provider.formatting import absolute
+from machfive_provider.leads.columns import Columns
+from machfive_provider.leads.rows import Row
+from machfive_provider.leads.tables import csv_rows, sheet_rows
 
 __all__ = ["SUFFIXES", "Row", "parse_json_leads", "read_file"]
 
-SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson")
-_DELIMITERS = ",;\t|"
+_TABLES, _LINES = (".csv", ".tsv"), (".jsonl", ".ndjson")
+_WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+SUFFIXES = (*_TABLES, ".json", *_LINES, *_WORKBOOKS)
+
+_CHUNK = 65536  # bytes; encoding, delimiter and header are found in the first ones
+_WORKBOOK_MAGIC = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # xlsx and ods are zip archives, xls is a compound file
+_SHEET = re.compile(rf"(.+\.(?:{'|'.join(each[1:] for each in _WORKBOOKS)}))#(.+)", re.IGNORECASE | re.DOTALL)
 
 
-class Row(NamedTuple):
-    """One lead as read.
+def read_file(path: str, columns: Columns | None = None) -> Iterator[Row]:
+    """Yield the rows of a file anywhere ObjectStoragePath reaches; it is opened when the first row is asked for.
 
-    :param position: where it is in the source, for messages
-    :param fields: its fields under the source's own names
-    :param problem: why its fields cannot be read, None if they can
-    """
-
-    position: str
-    fields: Any
-    problem: str | None = None
-
-
-def read_file(path: str) -> list[Row]:
-    """Read a file anywhere ObjectStoragePath reaches.
-
-    :param path: a path or URL ending in .csv, .tsv, .json, .jsonl or .ndjson
+    :param path: a path or URL with one of ``SUFFIXES``; ``book.xlsx#Sheet2`` names a sheet, the first one by default
+    :param columns: what the columns mean, by which the header is known
     :raises InvalidLeadsError: if it cannot be read or is not what its name says
     """
+    source = f"leads_path {path!r}"
+    named = _SHEET.fullmatch(path)
+    path, sheet = (named[1], named[2]) if named else (path, None)
     suffix = next((each for each in SUFFIXES if path.lower().endswith(each)), None)
     if suffix is None:
-        raise InvalidLeadsError(f"leads_path {path!r} has an unknown ending: use one of {', '.join(SUFFIXES)}.")
-    text = _decode(path, _read_bytes(path))
-    if suffix == ".json":
-        return parse_json_leads(text, f"leads_path {path!r}")
-    if suffix in (".jsonl", ".ndjson"):
-        return list(_json_lines(text, path))
-    return list(_csv_rows(text, path, "\t" if suffix == ".tsv" else _delimiter(text)))
+        raise InvalidLeadsError(f"{source} has an unknown ending: use one of {', '.join(SUFFIXES)}.")
+    return _read(path, suffix, source, sheet, columns or Columns())
 
 
-def _read_bytes(path: str) -> bytes:
+def _read(path: str, suffix: str, source: str, sheet: str | None, columns: Columns) -> Iterator[Row]:
+    chunks = _chunks(path, source)
+    head = next(chunks, b"")
+    chunks = chain([head], chunks)
+    if head.startswith(_WORKBOOK_MAGIC):
+        yield from _workbook_rows(b"".join(chunks), source, sheet, columns)
+        return
+    if suffix in _WORKBOOKS:
+        raise InvalidLeadsError(f"{source} is no workbook: it holds text. Give it the ending of what it is.")
+    encoding = _encoding(head, source)
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(head)
+    if re.match(r"\s*<(!doctype|html|table|\?xml)", text, re.IGNORECASE):
+        raise InvalidLeadsError(f"{source} is a web page or XML. Export the leads as CSV.")
+    try:
+        if suffix in _LINES and _begins_with_lead(text):
+            yield from _json_lines(_lines(chunks, encoding))
+        elif suffix == ".json" or suffix in _LINES:
+            yield from _json_rows(b"".join(chunks).decode(encoding), source, lines=suffix in _LINES)
+        elif re.match(r"""\s*(\[\s*)?\{\s*["}]""", text):
+            raise InvalidLeadsError(f"{source} is JSON, not CSV: let its name end in .json or .jsonl.")
+        else:
+            yield from csv_rows(_lines(chunks, encoding), text, source, columns, tabs=suffix == ".tsv")
+    except UnicodeDecodeError:
+        raise _not_decoded(path, encoding, source) from None
+
+
+def _chunks(path: str, source: str) -> Iterator[bytes]:
+    """Yield the file's bytes. Each read costs some 200 µs, since Airflow notes it for lineage."""
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     try:
-        content: bytes = ObjectStoragePath(absolute(path)).read_bytes()
+        with ObjectStoragePath(absolute(path)).open("rb") as file:  # type: ignore[no-untyped-call]
+            while chunk := file.read(_CHUNK):
+                yield chunk
     except Exception as error:
         raise InvalidLeadsError(
-            f"leads_path {path!r} cannot be read ({type(error).__name__}: {error}). Check the path as the worker sees "
+            f"{source} cannot be read ({type(error).__name__}: {error}). Check the path as the worker sees "
             "it, and the connection it names."
         ) from error
-    return content
 
 
-def _decode(path: str, content: bytes) -> str:
-    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
+def _lines(chunks: Iterable[bytes], encoding: str) -> Iterator[str]:
+    """Yield the lines, which end at a line feed, a carriage return or both.
+
+    JSON and quoted cells may hold U+2028 and U+0085, where ``splitlines`` would end a line.
+    """
+    decoder = codecs.getincrementaldecoder(encoding)()
+    rest = ""
+    for chunk in chunks:
+        if lines := list(io.StringIO(rest + decoder.decode(chunk), newline="")):
+            rest = lines.pop()
+            yield from lines
+    yield from io.StringIO(rest + decoder.decode(b"", final=True), newline="")
+
+
+def _encoding(head: bytes, source: str) -> str:
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    # Every second byte of Latin text is zero in UTF-16, and none in UTF-8.
+    if len(head) > 3 and max(head[::2].count(0), head[1::2].count(0)) * 4 > len(head):
         raise InvalidLeadsError(
-            f"leads_path {path!r} is not UTF-8 text (byte {error.start + 1}). Save it as UTF-8 (in Excel: 'CSV UTF-8')."
-        ) from None
+            f"{source} is UTF-16 without the mark that says so. Save it as UTF-8 (in Excel: 'CSV UTF-8')."
+        )
+    return "utf-8-sig"
+
+
+def _not_decoded(path: str, encoding: str, source: str) -> InvalidLeadsError:
+    where = ""
+    content = b"".join(_chunks(path, source))
+    try:
+        content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        where = f" (byte {error.start + 1}, line {line})"
+    kind = "UTF-16" if encoding == "utf-16" else "UTF-8"
+    return InvalidLeadsError(f"{source} is not {kind} text{where}. Save it as UTF-8 (in Excel: 'CSV UTF-8').")
 
 
 def parse_json_leads(text: str, where: str) -> list[Row]:
@@ -78,6 +127,8 @@ def parse_json_leads(text: str, where: str) -> list[Row]:
     :param where: what to call the source in messages
     :raises InvalidLeadsError: for anything else
     """
+    if text.strip() in ("None", "null"):
+        raise InvalidLeadsError(f"{where} is nothing: the task or template that it comes from gave None.")
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -89,54 +140,66 @@ def parse_json_leads(text: str, where: str) -> list[Row]:
         data = data.get("leads")
     if not isinstance(data, list):
         raise InvalidLeadsError(f"{where} holds no list of leads: give a JSON array of objects.")
-    return [Row(f"lead {number}", fields) for number, fields in enumerate(data, 1)]
+    return [Row("lead {}", number, fields) for number, fields in enumerate(data, 1)]
 
 
-def _json_lines(text: str, path: str) -> Iterator[Row]:
-    # JSON allows U+2028 and U+0085 inside a text. splitlines() would end a line there, so it is not used.
-    for number, line in enumerate(text.split("\n"), 1):
+def _json_rows(text: str, source: str, *, lines: bool) -> Iterator[Row]:
+    """Read JSON or JSON Lines, whichever it is: some programs name the one like the other.
+
+    :param lines: whether the file's name speaks for JSON Lines
+    """
+    if lines:
+        several = not text.lstrip().startswith("[") and not _holds_leads(_parsed(text))
+    else:
+        several = _begins_with_lead(text) and _parsed(text) is None
+    return _json_lines(io.StringIO(text, newline="")) if several else iter(parse_json_leads(text, source))
+
+
+def _begins_with_lead(text: str) -> bool:
+    """Whether the first line is a lead by itself."""
+    first = _parsed(re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0])
+    return isinstance(first, Mapping) and not _holds_leads(first)
+
+
+def _holds_leads(data: Any) -> bool:
+    return isinstance(data, Mapping) and isinstance(data.get("leads"), list)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _json_lines(lines: Iterable[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
         if line.strip():
             try:
-                yield Row(f"line {number}", json.loads(line))
+                yield Row("line {}", number, json.loads(line))
             except (ValueError, RecursionError):
-                raise InvalidLeadsError(
-                    f"leads_path {path!r}, line {number}, is not a JSON object. Write one object on each line."
-                ) from None
+                yield Row("line {}", number, {}, "is not a JSON object; write one object on each line")
 
 
-def _csv_rows(text: str, path: str, delimiter: str) -> Iterator[Row]:
-    if "\x00" in text:
-        raise InvalidLeadsError(f"leads_path {path!r} holds zero bytes: it is not a text file. Export it as CSV.")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows = (cells for cells in reader if any(cell.strip() for cell in cells))
+def _workbook_rows(content: bytes, source: str, sheet: str | None, columns: Columns) -> Iterator[Row]:
     try:
-        header = _header(next(rows, []), path)
-        for cells in rows:
-            too_many = any(cell.strip() for cell in cells[len(header) :])
-            problem = f"has {len(cells)} cells under {len(header)} columns" if too_many else None
-            yield Row(f"line {reader.line_num}", dict(zip(header, cells, strict=False)), problem)
-    except csv.Error as error:
-        raise InvalidLeadsError(
-            f"leads_path {path!r}, line {reader.line_num}, is not CSV ({error}). Check the quotes there."
+        from python_calamine import CalamineError, CalamineWorkbook
+    except ImportError:
+        raise ConfigurationError(
+            f"{source} is an Excel workbook. To read it, install 'airflow-provider-machfive[excel]' on the workers "
+            "(python-calamine), or save the sheet as CSV UTF-8."
         ) from None
-
-
-def _delimiter(text: str) -> str:
-    """Return the delimiter that the header holds most often outside quotes; a comma if it holds none."""
-    header = next((line for line in text.split("\n") if line.strip()), "")
-    return max(_DELIMITERS, key=re.sub(r'"[^"]*"', "", header).count)
-
-
-def _header(cells: list[str], path: str) -> list[str]:
-    header = [cell.strip() for cell in cells]
-    if "@" in "".join(header):
+    try:
+        book = CalamineWorkbook.from_filelike(io.BytesIO(content))
+        names = book.sheet_names
+        if sheet is not None and sheet not in names:
+            listed = ", ".join(map(repr, names))
+            raise InvalidLeadsError(f"{source}: the workbook has no sheet {sheet!r}. Its sheets are {listed}.")
+        found = book.get_sheet_by_name(sheet or names[0])
+        records = found.to_python(skip_empty_area=False)
+    except (CalamineError, IndexError) as error:
         raise InvalidLeadsError(
-            f"leads_path {path!r} has no header: its first line holds an email address. Put the column names there."
-        )
-    repeated = sorted({cell for cell in header if cell and header.count(cell) > 1})
-    if repeated:
-        raise InvalidLeadsError(
-            f"leads_path {path!r} has several columns called {', '.join(map(repr, repeated))}: keep one of each, or "
-            "rename the others."
-        )
-    return header
+            f"{source} looks like an Excel workbook, but cannot be read as one ({type(error).__name__}). Open it in "
+            "Excel, remove any password, and save it as .xlsx or as CSV UTF-8."
+        ) from None
+    yield from sheet_rows(records, 1, source, columns)

@@ -5,32 +5,23 @@ All of it happens before anything is sent. Messages name positions and reasons, 
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from machfive_provider.api.models import Lead
 from machfive_provider.exceptions import ConfigurationError, InvalidLeadsError
 from machfive_provider.formatting import kind_of
-from machfive_provider.leads.files import Row, parse_json_leads, read_file
+from machfive_provider.leads.columns import Columns, check_columns, shown
+from machfive_provider.leads.faults import refusal
+from machfive_provider.leads.files import parse_json_leads, read_file
+from machfive_provider.leads.matching import Matcher, UnusableError
+from machfive_provider.leads.rows import Row
 
-__all__ = ["PreparedLeads", "prepare", "read_leads", "single_lead"]
+__all__ = ["PreparedLeads", "hook_leads", "prepare", "read_leads", "single_lead"]
 
-_SHOWN = 10
-
-# Column names of CRM exports, in lower case and without punctuation. The first one found in a file is used.
-_SPELLINGS: dict[str, tuple[str, ...]] = {
-    "email": ("email", "emailaddress", "mail", "workemail", "businessemail", "primaryemail", "contactemail"),
-    "name": ("name", "fullname", "contactname", "leadname", "contact"),
-    "title": ("title", "jobtitle", "position", "role"),
-    "company": ("company", "companyname", "organization", "organisation", "accountname", "account", "employer"),
-    "company_website": ("companywebsite", "website", "companyurl", "websiteurl", "companydomain", "domain", "url"),
-    "linkedin_url": ("linkedinurl", "linkedin", "linkedinprofile", "linkedinprofileurl", "personlinkedinurl"),
-}
-_FIRST_NAME, _LAST_NAME = ("firstname", "givenname"), ("lastname", "surname", "familyname")
+_HASHES = 2**23 - 1  # bits of a hash that are compared first
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +31,7 @@ class PreparedLeads:
     :param leads: valid, each email once, in the order given
     :param invalid: ``position: reason`` of each lead left out as invalid
     :param duplicates: ``position: reason`` of each lead left out as a duplicate
-    :param unknown_fields: columns or keys the API does not have; left out
+    :param unknown_fields: columns or keys that were filled and are not sent
     """
 
     leads: tuple[Lead, ...]
@@ -53,150 +44,168 @@ class PreparedLeads:
         """How many of the leads given are not submitted."""
         return len(self.invalid) + len(self.duplicates)
 
+    @property
+    def given(self) -> int:
+        """How many leads were given."""
+        return len(self.leads) + self.skipped
 
-def read_leads(leads: Any = None, leads_path: str | None = None) -> list[Row]:
-    """Return the leads as given, with their positions.
+
+def read_leads(leads: Any = None, leads_path: str | None = None, columns: Any = None) -> Iterable[Row]:
+    """Yield the leads as given, with their positions. A file is read as its rows are asked for, errors included.
 
     :param leads: a list of mappings, or a JSON array as text
-    :param leads_path: a CSV, JSON or JSONL file anywhere ObjectStoragePath reaches
-    :raises ConfigurationError: for both or neither
+    :param leads_path: a CSV, JSON, JSON Lines or Excel file anywhere ObjectStoragePath reaches
+    :param columns: the user's mapping of fields to columns, by which a file's header is recognised
+    :raises ConfigurationError: for both or neither, or for a wrong mapping
     :raises InvalidLeadsError: for leads of another type, or a file that cannot be read
     """
+    mapping = check_columns(columns)
     if (leads is None) == (leads_path is None):
         which = "neither" if leads is None else "both"
         raise ConfigurationError(f"leads and leads_path: {which} given; give exactly one of them.")
     if leads_path is not None:
         if not isinstance(leads_path, str) or not leads_path.strip():
             raise ConfigurationError(f"leads_path must be a path or URL as text, not {kind_of(leads_path)}.")
-        return read_file(leads_path.strip())
+        return read_file(leads_path.strip(), Columns(mapping))
     if isinstance(leads, str):
-        return parse_json_leads(leads, "leads (a text)")
+        return iter(parse_json_leads(leads, "leads (a text)"))
+    if hasattr(leads, "columns") and hasattr(leads, "shape"):
+        raise InvalidLeadsError(
+            "leads is a data frame: give a list of objects, leads=frame.to_dict('records') with pandas or "
+            "leads=frame.to_dicts() with polars."
+        )
+    if isinstance(leads, Iterator):
+        raise InvalidLeadsError(
+            f"leads is {kind_of(leads)}, which can be read only once; leads are read again after waiting and when the "
+            "task is retried. Give a list: leads=list(…)."
+        )
     if isinstance(leads, (Mapping, bytes)) or not isinstance(leads, Iterable):
         raise InvalidLeadsError(f"leads must be a list of objects or a JSON array, not {kind_of(leads)}.")
-    return [Row(f"leads[{index}]", fields) for index, fields in enumerate(leads)]
+    return (Row("leads[{}]", index, fields) for index, fields in enumerate(leads))
 
 
 def prepare(
-    rows: Sequence[Row], on_invalid_lead: str = "fail", on_duplicate_lead: str = "fail", source: str = "leads"
+    rows: Iterable[Row],
+    on_invalid_lead: str = "fail",
+    on_duplicate_lead: str = "fail",
+    source: str = "leads",
+    columns: Any = None,
 ) -> PreparedLeads:
     """Match, check and de-duplicate leads.
 
     :param on_invalid_lead: ``fail``, or ``skip`` to leave bad leads out
     :param on_duplicate_lead: ``fail``, or ``first`` to keep the first of those with the same email
     :param source: what to call the leads in messages
+    :param columns: the user's mapping of fields to columns, as for :func:`read_leads`; None to go by the names
     :raises InvalidLeadsError: under the policies, or if no lead is left
     """
-    if not rows:
-        raise InvalidLeadsError(f"{source} is empty: there is nobody to write to. Skip the task when there are none.")
-    prepared = _sort_rows(rows)
-    if not prepared.leads:
-        fix = "Check the names of the fields or columns."
-        raise _refusal(source, len(rows), "cannot be used", prepared.invalid, fix)
-    if prepared.invalid and on_invalid_lead == "fail":
-        fix = "Correct them, or set on_invalid_lead='skip'."
-        raise _refusal(source, len(rows), "cannot be used", prepared.invalid, fix)
-    if prepared.duplicates and on_duplicate_lead == "fail":
-        fix = "Remove them, or set on_duplicate_lead='first'."
-        raise _refusal(source, len(rows), "are duplicates", prepared.duplicates, fix)
-    return prepared
-
-
-def _sort_rows(rows: Sequence[Row]) -> PreparedLeads:
-    """Sort rows into valid leads, invalid ones and duplicates."""
-    valid: dict[str, tuple[str, Lead]] = {}
-    invalid: list[str] = []
-    duplicates: list[str] = []
-    unknown: dict[str, None] = {}
+    known = Columns(check_columns(columns))
+    sorter = _Sorter(Matcher(known))
     for row in rows:
-        lead, left_out = _lead(row)
-        unknown.update(dict.fromkeys(left_out))
-        if isinstance(lead, str):
-            invalid.append(f"{row.position}: {lead}")
-        elif lead.key in valid:
-            duplicates.append(f"{row.position}: same email as {valid[lead.key][0]}")
-        else:
-            valid[lead.key] = (row.position, lead)
-    return PreparedLeads(tuple(lead for _, lead in valid.values()), tuple(invalid), tuple(duplicates), tuple(unknown))
+        sorter.add(row)
+    if not sorter.total:
+        raise InvalidLeadsError(f"{source} is empty: there is nobody to write to. Skip the task when there are none.")
+    known.check_mapping(source)
+    if not sorter.leads and known.seen and not known.has_email():
+        raise InvalidLeadsError(
+            f"{source}: email is missing, no column is named like it. The columns are {shown(known.seen)}. "
+            "Name the one that holds the address: columns={'email': '…'}."
+        )
+    if sorter.invalid and (not sorter.leads or on_invalid_lead == "fail"):
+        fix = "Correct them, or set on_invalid_lead='skip'." if sorter.leads else "Correct them."
+        raise refusal(source, sorter.total, "cannot be used", sorter.invalid, fix)
+    duplicates = sorter.take_duplicates()
+    if duplicates and on_duplicate_lead == "fail":
+        fix = "Remove them, or set on_duplicate_lead='first'."
+        raise refusal(source, sorter.total, "are duplicates", duplicates, fix)
+    return PreparedLeads(
+        tuple(sorter.leads),
+        tuple(f"{position}: {reason}" for position, reason in sorter.invalid),
+        tuple(f"{position}: {reason}" for position, reason in duplicates),
+        sorter.matcher.unknown_fields(),
+    )
 
 
-def single_lead(lead: Any) -> PreparedLeads:
+def single_lead(lead: Any, columns: Any = None) -> PreparedLeads:
     """Check one lead: a mapping, or a JSON object as text; raises ``InvalidLeadsError``."""
+    if lead is None or (isinstance(lead, str) and lead.strip() in ("None", "null")):
+        raise InvalidLeadsError("lead: is nothing, not an object. The task or template that it comes from gave None.")
     if isinstance(lead, str):
-        rows = [Row("lead", row.fields) for row in parse_json_leads(f"[{lead}]", "lead (a text)")]
+        rows = parse_json_leads(f"[{lead}]", "lead (a text)")
         if len(rows) != 1:
             raise InvalidLeadsError(f"lead holds {len(rows)} leads; give one object.")
-    else:
-        rows = [Row("lead", lead)]
-    return prepare(rows, source="lead")
+        lead = rows[0].fields
+    return prepare([Row("lead", 1, lead)], source="lead", columns=columns)
 
 
-def _refusal(source: str, total: int, what: str, entries: Sequence[str], fix: str) -> InvalidLeadsError:
-    shown = "; ".join(entries[:_SHOWN])
-    more = f"; and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
-    return InvalidLeadsError(f"{source}: {len(entries)} of {total} leads {what}: {shown}{more}. {fix}")
+def hook_leads(leads: Any, columns: Any = None) -> Any:
+    """Return what the hook is to send: leads that are prepared already as they are, others checked and matched.
+
+    :param leads: ``Lead`` objects, mappings, or both; an iterator is read once
+    :raises InvalidLeadsError: as :func:`prepare` does
+    """
+    if isinstance(leads, (str, bytes, Mapping)):
+        return leads
+    given = list(leads) if isinstance(leads, (Iterator, Sequence)) else leads
+    if isinstance(given, list) and all(isinstance(each, Lead) for each in given):
+        return given
+    rows = read_leads(given, columns=columns)
+    plain = (row._replace(fields=row.fields.to_json()) if isinstance(row.fields, Lead) else row for row in rows)
+    return prepare(plain, columns=columns).leads
 
 
-def _lead(row: Row) -> tuple[Lead | str, tuple[str, ...]]:
-    """Return the lead, or the reason why there is none; and the fields left out."""
-    if row.problem:
-        return row.problem, ()
-    if not isinstance(row.fields, Mapping):
-        return f"is {kind_of(row.fields)}, not an object", ()
-    columns, unknown = _columns(tuple(row.fields))
-    values: dict[str, str] = {}
-    for field, names in columns.items():
-        for name in names:
-            text = _text(row.fields[name])
-            if text is None:
-                return f"{field} is {kind_of(row.fields[name])}, not a text", unknown
-            if text:
-                values[field] = f"{values[field]} {text}" if field in values else text
-    if "email" not in values:
-        return "email is missing", unknown
-    email = _valid_email(values.pop("email"))
-    if email is None:
-        return "email is not a valid address", unknown
-    return Lead(email, **values), unknown
+@dataclass(slots=True)
+class _Sorter:
+    """Sorts rows into leads and invalid ones in one pass, then finds duplicates.
 
+    A set of 200,000 emails takes 8 MB. A bitmap of their hashes shows which few may have come before; those alone are
+    compared.
+    """
 
-@cache
-def _columns(names: tuple[Any, ...]) -> tuple[dict[str, tuple[Any, ...]], tuple[str, ...]]:
-    """Match the names of a file or mapping to the API's fields, once for each set of names."""
-    plain: dict[str, list[Any]] = {}
-    for name in names:
-        plain.setdefault(re.sub(r"[^a-z0-9]", "", str(name).casefold()), []).append(name)
+    matcher: Matcher
+    total: int = 0
+    leads: list[Lead] = field(default_factory=list)
+    invalid: list[tuple[str, str]] = field(default_factory=list)
+    _at: str = ""
+    _numbers: array[int] = field(default_factory=lambda: array("I"))
+    _hashes: bytearray = field(default_factory=lambda: bytearray((_HASHES + 1) >> 3))
+    _maybe_twice: set[str] = field(default_factory=set)
 
-    def spelled(spellings: tuple[str, ...]) -> list[Any]:
-        return next((plain[each] for each in spellings if each in plain), [])
+    def add(self, row: Row) -> None:
+        """Sort one row."""
+        self.total += 1
+        self._at = row.at
+        try:
+            lead = self._lead(row)
+        except UnusableError as error:
+            self.invalid.append((row.position, str(error)))
+            return
+        self.leads.append(lead)
+        self._numbers.append(row.number)
+        key = lead.key
+        place = hash(key) & _HASHES
+        if self._hashes[place >> 3] >> (place & 7) & 1:
+            self._maybe_twice.add(key)
+        else:
+            self._hashes[place >> 3] |= 1 << (place & 7)
 
-    columns: dict[str, tuple[Any, ...]] = {}
-    for field, spellings in _SPELLINGS.items():
-        found = spelled(spellings)
-        if len(found) > 1:
-            raise InvalidLeadsError(
-                f"the columns {', '.join(map(repr, found))} all mean {field}; keep one and rename the others."
-            )
-        if found:
-            columns[field] = (found[0],)
-    if "name" not in columns and (parts := [*spelled(_FIRST_NAME)[:1], *spelled(_LAST_NAME)[:1]]):
-        columns["name"] = tuple(parts)
-    used = {name for each in columns.values() for name in each}
-    return columns, tuple(str(name) for name in names if name not in used and str(name))
+    def _lead(self, row: Row) -> Lead:
+        if row.problem is not None:
+            raise UnusableError(row.problem)
+        if type(row.fields) is not dict and not isinstance(row.fields, Mapping):
+            raise UnusableError(f"is {kind_of(row.fields)}, not an object")
+        return self.matcher.lead(row.fields)
 
-
-def _text(value: Any) -> str | None:
-    """Return the value with single spaces and without surrogates, None if it is not a text."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):  # pandas writes a missing value as NaN
-        return ""
-    if not isinstance(value, str):
-        return None
-    return " ".join(value.encode("utf-8", "replace").decode("utf-8").split())
-
-
-def _valid_email(text: str) -> str | None:
-    from email_validator import EmailNotValidError, validate_email
-
-    try:
-        return validate_email(text, check_deliverability=False).normalized
-    except EmailNotValidError:
-        return None
+    def take_duplicates(self) -> list[tuple[str, str]]:
+        """Take out each lead whose email an earlier one has; return their positions and reasons."""
+        if not self._maybe_twice:
+            return []
+        first: dict[str, int] = {}
+        kept, duplicates = [], []
+        for lead, number in zip(self.leads, self._numbers, strict=True):
+            if lead.key not in self._maybe_twice or (before := first.setdefault(lead.key, number)) == number:
+                kept.append(lead)
+            else:
+                duplicates.append((self._at.format(number), f"same email as {self._at.format(before)}"))
+        self.leads = kept
+        return duplicates
