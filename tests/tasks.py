@@ -210,6 +210,12 @@ class Logs:
         everything = self.text
         return max(self._caplog.text.count(text), everything.count(text) - self._caplog.text.count(text))
 
+    @property
+    def warnings(self) -> list[str]:
+        """The lines at WARNING, each once although two handlers may have written it."""
+        logged = [line for line in self._caplog.text.splitlines() if line.startswith("WARNING")]
+        return logged or [line for line in self.text.splitlines() if "[warning" in line]
+
     def clear(self) -> None:
         """Forget what was logged so far."""
         self._caplog.clear()
@@ -224,8 +230,8 @@ def set_connection(set_variable: Callable[[str, str], Any], **fields: Any) -> No
 
 def assert_plain(value: Any) -> None:
     """Check that a trigger's argument survives any serialisation."""
-    if isinstance(value, list):
-        for each in value:
+    if isinstance(value, (list, dict)):
+        for each in value.values() if isinstance(value, dict) else value:
             assert_plain(each)
     else:
         assert value is None or isinstance(value, (str, int, float, bool))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -125,17 +126,11 @@ def test_a_trigger_run_twice_posts_nothing(sandbox: Sandbox, clock: Clock):
     sandbox.fault("stuck")
     waiting = left(batch(sandbox, deferrable=True)).trigger
     now = clock()
-    known = {"machfive_conn_id": "machfive_default", "poll_interval": 1.0, "asked_at": now}
-    capacity = MachFiveCapacityTrigger(**known, deadline=now + 60)
-    unanswered = MachFiveUnansweredPurchaseTrigger(
-        **known,
-        campaign_id=sandbox.campaign_id,
-        tag="[af1:none]",
-        since=0.0,
-        until=now + 5,
-        try_number=1,
-        absent_since=now,
-    )
+    attempt = {"try_number": 1, "began_at": now, "absent_since": now, "granted": False}
+    known = {"machfive_conn_id": "machfive_default", "poll_interval": 1.0, "attempt": attempt}
+    capacity = MachFiveCapacityTrigger(**known, asked_at=now, deadline=now + 60, limit=None, not_before=0.0)
+    tag = f"[af1:{'0' * 10}-{'0' * 12}:0..{'0' * 6}]"
+    unanswered = MachFiveUnansweredPurchaseTrigger(**known, tag=tag, known=[], since=0.0, until=now + 5)
     sandbox.complete(sandbox.purchases[0].list_id)
     before = len(sandbox.requests)
     for trigger in (waiting, capacity, unanswered):
@@ -183,6 +178,27 @@ def test_what_a_retry_cannot_help_uses_no_retries(deferrable: bool, status: int,
     with pytest.raises(AirflowFailException):
         Run(batch(sandbox, deferrable=deferrable))()
     assert posts(sandbox) == 1
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("endpoint", "status"),
+    [("generate-batch", 402), ("generate-batch", 404), ("lists", 403), ("list", 403), ("list", 401)],
+)
+def test_a_refusal_is_not_buried_under_frames(deferrable: bool, endpoint: str, status: int, sandbox: Sandbox):
+    """Before the purchase, by it, and while waiting: in a trigger the refusal comes back as an event."""
+    sandbox.fault("stuck")
+    # Before the wait the list is read twice.
+    sandbox.fault("status", endpoint=endpoint, status=status, times=None, after=2 if endpoint == "list" else 0)
+    with pytest.raises(AirflowFailException) as caught:
+        Run(batch(sandbox, deferrable=deferrable))()
+    text = "".join(traceback.format_exception(caught.value))
+    assert not [
+        each for each in ("tenacity", "concurrent/futures", "httpx", "httpcore", "asyncio") if f"/{each}" in text
+    ]
+    assert "During handling" not in text
+    assert "direct cause" not in text
+    assert text.count('  File "') <= 14
 
 
 @MODES
@@ -343,7 +359,7 @@ def test_a_wait_always_has_a_deadline(deferrable: bool, sandbox: Sandbox, clock:
     """#34017, airflow-provider-fivetran-async #21, #93, #106, #172, #223: deferred for two days."""
     sandbox.fault("stuck")
     operator = batch(sandbox, deferrable=deferrable, poll_interval=600)
-    with pytest.raises(exceptions.WaitTimeoutError, match="is still processing on MachFive's side"):
+    with pytest.raises(exceptions.WaitTimeoutError, match="is still processing after 24 h"):
         Run(operator, between=lambda _: clock.advance(86400 + 1))()
     sandbox.complete(sandbox.purchases[0].list_id)
     assert Run(operator, try_number=2)() == sandbox.purchases[0].list_id
@@ -367,9 +383,7 @@ def test_execution_timeout_is_kept_and_ours_fires_first(deferrable: bool, sandbo
     sandbox.fault("stuck")
     operator = batch(sandbox, deferrable=deferrable, execution_timeout=timedelta(minutes=10))
     before = clock()
-    with pytest.raises(
-        exceptions.WaitTimeoutError, match="a retry, or clearing the task, picks the same list up again"
-    ):
+    with pytest.raises(exceptions.WaitTimeoutError, match="A retry waits for the same list, at no cost"):
         Run(operator)()
     assert clock() - before < 600
 
@@ -378,8 +392,12 @@ def test_execution_timeout_is_kept_and_ours_fires_first(deferrable: bool, sandbo
 @pytest.mark.parametrize(
     ("end", "error", "says"),
     [
-        ("the list fails", exceptions.BatchFailedError, "ended failed on MachFive's side"),
-        ("the time is over", exceptions.WaitTimeoutError, "is still processing on MachFive's side"),
+        (
+            "the list fails",
+            exceptions.BatchFailedError,
+            r"failed on MachFive's side\. A retry buys its leads again, up to 1 time",
+        ),
+        ("the time is over", exceptions.WaitTimeoutError, "is still processing after 24 h"),
         ("nobody can see it", exceptions.PollingError, "the list itself may be fine"),
     ],
     ids=["failed", "timeout", "gave up"],

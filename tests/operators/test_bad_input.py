@@ -58,6 +58,9 @@ PARSED: list[tuple[tuple[type, ...], dict[str, Any], str]] = [
     (BOTH, {"campaign_name": "Spring"}, "campaign_id and campaign_name: both given"),
     ((BATCH,), {"leads": None}, "leads and leads_path: neither given; give exactly one"),
     ((BATCH,), {"leads_path": "leads.csv"}, "leads and leads_path: both given"),
+    (BOTH, {"columns": {"mail": "E-mail"}}, "columns: MachFive has no field 'mail'. Its fields are email, name, title"),
+    (BOTH, {"columns": ["E-mail"]}, "columns must be a mapping of MachFive's fields to your columns"),
+    (BOTH, {"columns": {"email": []}}, r"columns\['email'\] must be a column's name or a list of names"),
     (BOTH, {"email_count": "three"}, "email_count must be a whole number such as 3, not a value of type str"),
     (BOTH, {"email_count": 2.5}, "email_count must be a whole number"),
     (BOTH, {"email_count": True}, "email_count must be a whole number"),
@@ -102,6 +105,7 @@ def test_refused_at_parse(kind: type, arguments: dict[str, Any], says: str, sand
 
 RENDERED: list[tuple[type, dict[str, Any], str]] = [
     (BATCH, {"campaign_id": "", "campaign_name": ""}, "neither given"),
+    (BATCH, {"leads": None}, r"leads_path: neither given; .* The task or template that it comes from gave nothing"),
     (BATCH, {"campaign_name": "Spring"}, "both given"),
     (BATCH, {"leads_path": "leads.csv"}, "both given"),
     (SINGLE, {"email_count": "three"}, "email_count"),
@@ -152,6 +156,11 @@ EXECUTED: dict[type, dict[str, Bad]] = {
         ),
         "empty leads": Bad({"leads": []}, BAD_LEADS, ("leads is empty",)),
         "one mapping": Bad({"leads": dict(DANA)}, BAD_LEADS, ("leads must be a list", "of type dict")),
+        "a column that is not there": Bad(
+            {"columns": {"email": "Mail", "name": "Name"}},
+            BAD_LEADS,
+            ("columns names 'Mail', which leads does not have", "'email', 'name', 'title', 'company'"),
+        ),
         "a bare text": Bad({"leads": "Dana Reyes"}, BAD_LEADS, ("leads (a text) is not JSON", "tojson")),
         "a number": Bad({"leads": 5}, BAD_LEADS, ("leads must be a list", "of type int")),
         "bytes": Bad({"leads": b"Dana"}, BAD_LEADS, ("leads must be a list", "of type bytes")),
@@ -175,7 +184,7 @@ EXECUTED: dict[type, dict[str, Bad]] = {
             {"leads": None, "leads_path": "/no/such/leads.csv"}, BAD_LEADS, ("leads_path '/no/such/leads.csv'", "read")
         ),
         "a file of another kind": Bad(
-            {"leads": None, "leads_path": "/tmp/leads.xlsx"}, BAD_LEADS, ("unknown ending", ".csv")
+            {"leads": None, "leads_path": "/tmp/leads.docx"}, BAD_LEADS, ("unknown ending", ".csv")
         ),
         "a path that is none": Bad({"leads": None, "leads_path": 5}, CONFIG, ("leads_path", "of type int")),
         "too many leads": Bad(
@@ -203,6 +212,9 @@ EXECUTED: dict[type, dict[str, Bad]] = {
         "no lead": Bad({"lead": None}, BAD_LEADS, ("lead", "nothing")),
         "a list": Bad({"lead": [dict(DANA)]}, BAD_LEADS, ("lead", "of type list")),
         "two in a text": Bad({"lead": "{}, {}"}, BAD_LEADS, ("lead holds 2 leads",)),
+        "a column that is not there": Bad(
+            {"columns": {"email": "Mail"}}, BAD_LEADS, ("'Mail', which lead does not have. Its columns are 'email'",)
+        ),
         "no JSON": Bad({"lead": "Dana Reyes"}, BAD_LEADS, ("lead (a text) is not JSON",)),
         "no email": Bad({"lead": {"name": "Dana Reyes"}}, BAD_LEADS, ("lead: email is missing",)),
         "bad email": Bad({"lead": {"email": "dana.reyes"}}, BAD_LEADS, ("lead: email is not a valid address",)),

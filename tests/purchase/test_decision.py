@@ -1,240 +1,253 @@
-"""What the enumeration of small worlds does not see: which list is used, mapped tasks, changed leads, messages."""
+"""What the enumeration of small worlds does not see: which list is used, changes, messages, how long is waited."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import Any
 
 import pendulum
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from machfive_provider import exceptions
 from machfive_provider.api.models import Lead, LeadList
-from machfive_provider.purchase.buy import credits_needed
-from machfive_provider.purchase.decision import (
-    BATCH_SHOWS_WITHIN,
-    GENERATE_SHOWS_WITHIN,
-    Adopt,
-    Buy,
-    History,
-    Policy,
-    SearchResult,
-    WaitForUnanswered,
-    decide_purchase,
-)
-from machfive_provider.purchase.record import RecordStore
-from machfive_provider.purchase.tag import Intent, Origin
-from tests.tasks import StateStore
+from machfive_provider.purchase.decision import Adopt, Buy, SearchResult, WaitForUnanswered, decide_purchase
+from machfive_provider.purchase.purchase import BATCH, SINGLE, Purchase
+from machfive_provider.purchase.record import INTENT, NOTHING_SENT, SUBMITTED, Record
+from machfive_provider.purchase.tag import Tag
 
-ORIGIN = Origin("dag", "manual__2026-02-03", "generate")
 LEADS = (Lead("a@example.com", name="A"), Lead("b@example.com"), Lead("c@example.com"))
-INTENT = Intent(ORIGIN, "campaign-1", LEADS, {"email_count": 3})
+ROUND = 2
+RETRY = Purchase("dag", "manual__2026", "generate", None, None, 2, ROUND, "campaign-1", LEADS, {"email_count": 3})
 NOW = pendulum.datetime(2026, 2, 3, 5).timestamp()
-RETRY = History(try_number=2)
-WAIT = WaitForUnanswered(1, NOW, NOW + BATCH_SHOWS_WITHIN)
-
-
-def records(store: StateStore | None = None) -> RecordStore:
-    """Return the records as a try has read them; None is an Airflow without a state store."""
-    read = RecordStore(store, INTENT.base, logging.getLogger(__name__))
-    read.read()
-    return read
-
-
-def empty() -> RecordStore:
-    """Return the records of a store that works and holds nothing: no POST was sent."""
-    return records(StateStore())
-
-
-def sent(generation: int = 1) -> RecordStore:
-    """Return the records after an earlier try was about to buy a generation."""
-    store = StateStore()
-    records(store).write_intent(INTENT.tag(generation), generation)
-    return records(store)
+NOTHING = Record(NOTHING_SENT)
 
 
 def decide(
-    history: History = RETRY,
-    known: RecordStore | None = None,
-    policy: Policy = Policy(),  # noqa: B008 - frozen
-    intent: Intent = INTENT,
+    purchase: Purchase = RETRY,
+    record: Record | None = None,
+    lists: Any = (),
+    absent_since: float | None = None,
     now: float = NOW,
-    **search: Any,
+    cut_off: Any = (),
 ) -> Adopt | Buy | WaitForUnanswered:
     """Decide for a retry that found nothing in Airflow or MachFive, short of what the test sets."""
-    return decide_purchase(intent, SearchResult(**search), history, known or records(), policy, now)
+    return decide_purchase(purchase, SearchResult(tuple(lists), tuple(cut_off)), record, absent_since, now)
 
 
-def entry(id_: str, status: str, minute: int | None = 0, generation: int = 1) -> tuple[int, LeadList]:
+def entry(
+    id_: str, status: str, minute: int | None = 0, purchase: Purchase = RETRY, generation: int = 1
+) -> tuple[Tag, LeadList]:
     created = None if minute is None else pendulum.datetime(2026, 2, 3, 4, minute)
-    return generation, LeadList(id_, status, created_at=created)
+    tag = purchase.tag(generation)
+    return tag, LeadList(id_, status, created_at=created, custom_name=purchase.list_name(tag))
+
+
+def of_round(round_: int) -> Purchase:
+    return replace(RETRY, round=round_)
 
 
 # --- rules 1 and 2: lists of this purchase
 
 statuses = st.sampled_from(["pending", "processing", "completed", "failed", "archived"])
-found_lists = st.lists(st.tuples(statuses, st.none() | st.integers(0, 3), st.integers(1, 3)), min_size=1, max_size=6)
+rows = st.lists(st.tuples(statuses, st.none() | st.integers(0, 3), st.integers(1, 3)), min_size=1, max_size=6)
 
 
-@given(found_lists, st.randoms(), st.sampled_from(["adopt", "resubmit", "fail"]))
-def test_the_same_list_is_chosen_whatever_the_order_of_the_search(rows: Any, random: Any, on_existing_list: str):
-    found = [entry(f"l{number}", *row) for number, row in enumerate(rows)]
-    usable = [each for each in found if not each[1].is_failed]
-    matching, policy = tuple(random.sample(found, len(found))), Policy(on_existing_list, 9)
-    assume(usable)
-    earliest = pendulum.datetime(1970, 1, 1)
-    best = min(usable, key=lambda each: (not each[1].is_completed, each[1].created_at or earliest, each[1].id))
-    if on_existing_list == "fail":
-        with pytest.raises(exceptions.MachFivePermanentError, match=f"already bought, as list {best[1].id} "):
-            decide(policy=policy, matching=matching)
+@given(rows, st.randoms(), st.sampled_from(["adopt", "resubmit", "fail"]))
+def test_the_same_list_is_chosen_whatever_the_order_of_the_search(found: Any, random: Any, policy: str):
+    """Of the own round before others, then of the round bought last; completed ones first, then the oldest."""
+    lists = [entry(f"l{n}", status, minute, of_round(round_)) for n, (status, minute, round_) in enumerate(found)]
+    usable = [each for each in lists if not each[1].is_failed]
+    if policy == "resubmit":
+        usable = [each for each in usable if each[0].round == ROUND]
+    purchase = replace(RETRY, on_existing_list=policy, max_resubmissions=9)
+    shuffled = random.sample(lists, len(lists))
+    if not usable:
+        assert isinstance(decide(purchase, NOTHING, shuffled), Buy)
         return
-    decision = decide(policy=policy, matching=matching)
+    earliest = pendulum.datetime(1970, 1, 1)
+    age = lambda each: (each[1].created_at or earliest, each[1].id)  # noqa: E731
+    last = max(usable, key=lambda each: (age(each), each[0].round))[0].round
+    round_ = ROUND if any(each[0].round == ROUND for each in usable) else last
+    same = [each for each in usable if each[0].round == round_]
+    best = min(same, key=lambda each: (not each[1].is_completed, *age(each)))
+    if policy == "fail" and round_ != ROUND:
+        with pytest.raises(exceptions.MachFivePermanentError, match=f"already bought, as list {best[1].id} "):
+            decide(purchase, None, shuffled)
+        return
+    decision = decide(purchase, None, shuffled)
     assert isinstance(decision, Adopt)
-    assert (decision.generation, decision.lead_list) == best
-    assert {best[1].id, *decision.duplicates} == {each.id for _, each in usable}
+    assert (decision.tag, decision.lead_list) == best
+    assert {best[1].id, *decision.duplicates} == {each.id for _, each in same}
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 4))
 def test_what_failed_is_bought_again_but_not_for_ever(generations: list[int], max_resubmissions: int):
-    matching = tuple(entry(f"l{each}", "failed", generation=each) for each in generations)
-    policy, last = Policy("adopt", max_resubmissions), max(generations)
-    if last <= max_resubmissions:
-        assert decide(known=empty(), policy=policy, matching=matching) == Buy(last + 1)
+    lists = [entry(f"l{each}", "failed", generation=each) for each in generations]
+    purchase, last = replace(RETRY, max_resubmissions=max_resubmissions), max(generations)
+    if len(set(generations)) <= max_resubmissions:
+        assert decide(purchase, NOTHING, lists) == Buy(last + 1, after_failure=True)
         return
-    with pytest.raises(exceptions.ListFailedError, match=rf"was bought {last} times? .* \(the last: l{last}\)"):
-        decide(policy=policy, matching=matching)
+    with pytest.raises(exceptions.ListFailedError, match=r"each list failed\. Nothing was spent") as caught:
+        decide(purchase, NOTHING, lists)
+    assert f"clear this task now that it has failed. MachFive support can say why list l{last}," in str(caught.value)
 
 
-# --- rule 3: leads that changed under a retry
-
-OTHER = replace(INTENT, leads=LEADS[:2])
-BEGAN = pendulum.datetime(2026, 2, 3, 4, 30)
-LATER_ROUND = History(try_number=3, round=1, round_began=BEGAN)
+def test_after_a_clear_the_failures_before_it_do_not_count():
+    failed = [entry(f"l{each}", "failed", purchase=of_round(5), generation=each) for each in (1, 2)]
+    assert decide(record=NOTHING, lists=failed) == Buy(3, after_failure=True)
 
 
-def other(status: str = "processing", created_at: Any = BEGAN, intent: Intent = OTHER) -> LeadList:
-    return LeadList("other", status, created_at=created_at, custom_name=intent.list_name(1))
+def test_with_fail_the_first_try_refuses_any_list():
+    """A run that was created again under its run_id."""
+    first = replace(RETRY, try_number=1, on_existing_list="fail")
+    with pytest.raises(exceptions.MachFivePermanentError, match="already bought"):
+        decide(first, NOTHING, [entry("a", "processing")])
+
+
+# --- rule 3: leads, options or campaign that changed under a retry
+
+CHANGES = {
+    "leads": {"leads": LEADS[:2]},
+    "options": {"options": {"email_count": 4}},
+    "campaign": {"campaign_id": "campaign-2"},
+}
+
+
+@pytest.mark.parametrize("changed", CHANGES)
+@pytest.mark.parametrize("map_index", [None, 0], ids=["alone", "mapped"])
+@pytest.mark.parametrize("status", ["processing", "completed", "archived"])
+def test_what_changes_between_two_tries_is_not_bought(changed: str, map_index: int | None, status: str):
+    before = replace(RETRY, map_index=map_index, **CHANGES[changed])
+    purchase, bought = replace(RETRY, map_index=map_index), entry("other", status, None, before)
+    for record in (None, NOTHING):
+        with pytest.raises(exceptions.MachFivePermanentError, match="changed between two tries") as caught:
+            decide(purchase, record, [bought])
+        for named in (
+            "list other",
+            str(bought[0]),
+            str(purchase.tag(1)),
+            status,
+            "clear this task now that it has failed",
+        ):
+            assert named in str(caught.value)
+        assert "namespace" in str(caught.value)
+    with pytest.raises(exceptions.MachFivePermanentError) as caught:
+        decide(replace(purchase, namespace="prod"), None, [bought])
+    assert "namespace" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("history", "each"),
+    ("purchase", "lists"),
     [
-        (RETRY, other("archived")),
-        (replace(RETRY, round_began=BEGAN), other("completed", None)),
-        (LATER_ROUND, other()),
-        (LATER_ROUND, other(created_at=BEGAN.subtract(seconds=59))),
+        (RETRY, [entry("other", "failed", purchase=replace(RETRY, leads=LEADS[:2]))]),
+        (RETRY, [entry("other", "completed", purchase=replace(of_round(5), leads=LEADS[:2]))]),
+        (RETRY, [entry("other", "completed", purchase=replace(RETRY, leads=LEADS[:2], map_index=3))]),
+        (replace(RETRY, try_number=1), [entry("other", "completed", purchase=replace(RETRY, leads=LEADS[:2]))]),
     ],
-    ids=["round unknown", "age unknown", "of this round", "clocks differ"],
+    ids=["failed", "before a clear", "another map index", "first try"],
 )
-def test_leads_that_change_between_two_tries_are_not_bought(history: History, each: LeadList):
-    for known in (records(), empty()):
-        with pytest.raises(exceptions.MachFivePermanentError, match="leads or options changed") as caught:
-            decide(history, known, other_purchases=(each,))
-        for named in ("list other", OTHER.tag(1), INTENT.tag(1), each.processing_status, "clear the task"):
-            assert named in caught.value.message
-
-
-@pytest.mark.parametrize(
-    ("history", "each", "decision"),
-    [
-        (replace(RETRY, mapped=True), other(), WAIT),
-        (History(), other(), Buy(1)),
-        (History(try_number=2, round=1), other(), Buy(1)),
-        (RETRY, other("failed"), Buy(1)),
-        (LATER_ROUND, other(created_at=BEGAN.subtract(seconds=61)), Buy(1)),
-    ],
-    ids=["another map index", "first try", "after a clear", "failed", "of an earlier round"],
-)
-def test_other_leads_are_bought_where_that_is_no_accident(history: History, each: LeadList, decision: Any):
-    assert decide(history, empty(), other_purchases=(each,)) == decision
-
-
-def test_with_resubmit_the_tag_tells_the_rounds_apart():
-    """What carries this round's tag is of this round, whenever the run began."""
-    again, changed = (replace(each, origin=replace(ORIGIN, round=1)) for each in (INTENT, OTHER))
-    with pytest.raises(exceptions.MachFivePermanentError):
-        decide(LATER_ROUND, intent=again, other_purchases=(other(created_at=BEGAN.subtract(hours=1), intent=changed),))
+def test_other_leads_are_bought_where_that_is_no_accident(purchase: Purchase, lists: Any):
+    assert decide(purchase, NOTHING, lists) == Buy(1)
 
 
 # --- rules 4, 6 and 7: a POST that may be unanswered
 
 
-@pytest.mark.parametrize("shows_within", [BATCH_SHOWS_WITHIN, GENERATE_SHOWS_WITHIN])
-def test_an_unanswered_purchase_is_waited_for_and_then_bought(shows_within: float):
-    first = replace(RETRY, shows_within=shows_within)
-    assert decide(first) == WaitForUnanswered(1, NOW, NOW + shows_within)
-    later = replace(first, absent_since=NOW)
-    assert decide(later, now=NOW + shows_within - 0.001) == WaitForUnanswered(1, NOW, NOW + shows_within)
-    assert decide(later, now=NOW + shows_within) == Buy(1, may_be_duplicate=True)
-
-
-class Unreadable(StateStore):
-    def get(self, key: str, default: Any = None) -> Any:
-        raise OSError(key)
-
-
-FAILED = (entry("a", "failed"),)
-RESUBMIT = replace(INTENT, origin=replace(ORIGIN, round=1))
+def intent(purchase: Purchase = RETRY, generation: int = 1, call: str = BATCH) -> Record:
+    return Record(INTENT, str(purchase.tag(generation)), call)
 
 
 @pytest.mark.parametrize(
-    ("facts", "waits"),
+    ("purchase", "record", "seconds"),
     [
-        ({"history": History(), "known": records()}, False),
-        ({"known": empty()}, False),
-        ({"known": records(Unreadable())}, True),
-        ({"known": sent()}, True),
-        ({"known": sent(1), "matching": FAILED}, False),
-        ({"known": sent(2), "matching": FAILED}, True),
-        ({"known": sent(2)}, True),
-        ({"history": replace(RETRY, mapped=True), "known": empty()}, True),
-        ({"history": History(try_number=2, round=1)}, True),
-        ({"history": History(try_number=2, round=1), "intent": RESUBMIT}, False),
-        ({"history": History(try_number=3, round=1), "intent": RESUBMIT}, True),
+        (RETRY, None, 120),
+        (RETRY, intent(), 120),
+        (replace(RETRY, single=True, call=SINGLE), None, 720),
+        (replace(RETRY, single=True, call=BATCH), None, 720),
+        (replace(RETRY, single=True, call=BATCH), intent(call=SINGLE), 720),
+        (replace(RETRY, single=True, call=SINGLE), intent(call=BATCH), 120),
+        (replace(RETRY, single=True, call=BATCH, map_index=0), intent(call=BATCH), 720),
+    ],
+    ids=["batch", "batch on record", "single", "batch now", "single on record", "single now", "mapped"],
+)
+def test_an_unanswered_purchase_is_waited_for_and_then_bought(purchase: Purchase, record: Any, seconds: float):
+    """As long as the earlier call may take, whatever mode this try is in."""
+    until = NOW + seconds
+    assert decide(purchase, record) == WaitForUnanswered(1, NOW, until)
+    assert decide(purchase, record, absent_since=NOW, now=until - 0.001) == WaitForUnanswered(1, NOW, until)
+    assert decide(purchase, record, absent_since=NOW, now=until) == Buy(1, may_be_duplicate=True)
+
+
+FAILED = entry("a", "failed")
+OTHER = replace(RETRY, leads=LEADS[:2])
+RESUBMIT = replace(RETRY, on_existing_list="resubmit")
+
+
+@pytest.mark.parametrize(
+    ("purchase", "record", "lists", "waits"),
+    [
+        (replace(RETRY, try_number=1), None, (), False),
+        (RETRY, NOTHING, (), False),
+        (RETRY, None, (), True),
+        (RETRY, intent(), (), True),
+        (RETRY, intent(OTHER), (), True),
+        (RETRY, intent(OTHER), [entry("b", "failed", purchase=OTHER)], False),
+        (RETRY, Record(SUBMITTED, str(replace(OTHER, round=5).tag(1))), (), False),
+        (RETRY, intent(), [FAILED], False),
+        (RETRY, intent(generation=2), [FAILED], True),
+        (replace(RETRY, map_index=0), NOTHING, (), True),
+        (replace(RETRY, map_index=0), Record(SUBMITTED, str(OTHER.tag(1))), (), True),
+        (replace(RETRY, map_index=0), Record(SUBMITTED, str(RETRY.tag(1))), [FAILED], False),
+        (RETRY, intent(of_round(5)), (), True),
+        (RESUBMIT, intent(of_round(5)), (), False),
+        (RESUBMIT, intent(), (), True),
+        (RESUBMIT, None, (), True),
     ],
     ids=[
         "first try",
-        "empty store",
-        "unreadable store",
+        "nothing was sent",
+        "no record",
         "intent",
+        "intent for other leads",
+        "intent whose list showed up",
+        "other leads before a clear",
         "intent of the failed generation",
         "intent of the next generation",
-        "the failed list was deleted",
         "mapped",
-        "cleared",
-        "cleared, and the tag is new",
-        "the retry after that",
+        "mapped, other leads",
+        "mapped, the same leads",
+        "intent before a clear",
+        "resubmit, intent before the clear",
+        "resubmit, intent",
+        "resubmit, no record",
     ],
 )
-def test_whether_an_earlier_post_may_be_unanswered(facts: dict[str, Any], waits: bool):
-    assert isinstance(decide(**facts), WaitForUnanswered if waits else Buy)
+def test_whether_an_earlier_post_may_be_unanswered(purchase: Purchase, record: Any, lists: Any, waits: bool):
+    decision = decide(purchase, record, lists)
+    assert isinstance(decision, WaitForUnanswered if waits else Buy)
+    if isinstance(decision, WaitForUnanswered):
+        assert decision.known == tuple(each.id for _, each in lists)
 
 
 # --- rule 5: names that the server cut
 
-CUT = LeadList("cut-1", "processing", custom_name=INTENT.list_name(1)[:-5])
+CUT = LeadList("cut-1", "processing", custom_name=RETRY.list_name(RETRY.tag(1))[:-5])
 
 
 @pytest.mark.parametrize("absent_since", [None, NOW - 9999], ids=["first search", "after the wait"])
 def test_a_cut_tag_stops_the_buying(absent_since: float | None):
-    history, cut = replace(RETRY, absent_since=absent_since), (CUT, replace(CUT, id="cut-2"))
-    for known in (records(), sent()):
+    cut = (CUT, replace(CUT, id="cut-2"))
+    for record in (None, intent()):
         with pytest.raises(exceptions.AmbiguousSubmissionError, match="names of lists cut-1, cut-2 were cut") as caught:
-            decide(history, known, cut_tags=cut)
+            decide(record=record, absent_since=absent_since, cut_off=cut)
         assert caught.value.retryable
-        assert INTENT.tag(1) in caught.value.message
-        assert "nothing was sent" in caught.value.message
+        assert str(RETRY.tag(1)) in str(caught.value)
+        assert "nothing was sent" in str(caught.value)
 
 
-def test_a_list_of_ours_beats_changed_leads_and_cut_tags():
-    found = {"matching": (entry("a", "pending"),), "other_purchases": (other(),), "cut_tags": (CUT,)}
-    assert isinstance(decide(**found), Adopt)
-    assert decide(History(), cut_tags=(CUT,)) == decide(known=empty(), cut_tags=(CUT,)) == Buy(1)
-
-
-def test_credits():
-    assert credits_needed(LEADS, {"enrichment_enabled": False, "email_count": 5}) == 3
-    assert credits_needed(LEADS, {"enrichment_enabled": True}) == 6
+def test_a_list_of_ours_beats_changes_and_cut_tags():
+    lists = [entry("a", "pending"), entry("other", "pending", purchase=OTHER)]
+    assert isinstance(decide(lists=lists, cut_off=[CUT]), Adopt)
+    assert decide(record=NOTHING, cut_off=[CUT]) == Buy(1)

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from machfive_provider import exceptions
-from machfive_provider.purchase.record import INTENT, SUBMITTED, Record, RecordStore
+from machfive_provider.purchase.record import INTENT, NOTHING_SENT, SUBMITTED, Record, RecordStore
+from machfive_provider.purchase.tag import Tag
 from tests.tasks import StateStore
 
-BASE, TAG = "0123456789-0123456789ab", "[af1:0123456789-0123456789ab]"
+TAG = Tag("0" * 10, "1" * 12, 2, None, "2" * 6)
+AGAIN = Tag("0" * 10, "1" * 12, 2, None, "2" * 6, generation=2)
 LOG = logging.getLogger("tests.records")
 
 
@@ -40,95 +42,77 @@ class Broken(StateStore):
             raise ConnectionError("secret detail")
 
 
-def records(store: StateStore | None) -> RecordStore:
-    return RecordStore(store, BASE, LOG)
+def begun(store: StateStore | None, try_number: int = 2) -> RecordStore:
+    """Return the records as a try has read them."""
+    records = RecordStore.of({} if store is None else {"task_state_store": store}, LOG)
+    records.begin(try_number)
+    return records
 
 
 def test_what_one_try_writes_the_next_reads():
     store, before = StateStore(), time.time()
-    first = records(store)
-    assert first.read() is None
-    first.write_intent(TAG, 1)
-    record = records(store).read()
+    first = begun(store, 1)
+    assert first.record is not None
+    assert first.record.phase == NOTHING_SENT
+    assert begun(store).record == first.record
+    first.write_intent(TAG, "generate")
+    record = begun(store).record
     assert record is not None
-    assert (record.tag, record.generation, record.phase, record.list_id) == (TAG, 1, INTENT, "")
+    assert (record.phase, record.parsed_tag, record.call, record.lists) == (INTENT, TAG, "generate", {})
     assert before <= record.time <= time.time()
-    first.write_submitted(TAG, 1, "list-1")
-    record = records(store).read()
-    assert record is not None
-    assert (record.phase, record.list_id) == (SUBMITTED, "list-1")
+    first.write_submitted(TAG, "generate", "list-1")
+    second = begun(store)
+    assert second.record is not None
+    assert (second.record.phase, second.record.lists) == (SUBMITTED, {str(TAG): "list-1"})
+    second.write_intent(AGAIN, "generate")
+    second.write_submitted(AGAIN, "generate", "list-2")
+    third = begun(store).record
+    assert third is not None
+    assert third.lists == {str(TAG): "list-1", str(AGAIN): "list-2"}
 
 
-def test_of_takes_the_store_of_the_context():
+def test_a_later_try_does_not_take_an_emptied_store_for_nothing_sent():
     store = StateStore()
-    RecordStore.of({"task_state_store": store}, BASE, LOG).write_intent(TAG, 1)
-    assert list(store.kept) == [f"machfive_{BASE}"]
-    assert RecordStore.of({}, BASE, LOG).readable is False
+    assert begun(store).record is None
+    assert begun(store).record is None
 
 
-def test_purchases_do_not_share_a_record():
-    store = StateStore()
-    records(store).write_intent(TAG, 1)
-    other = RecordStore(store, f"{BASE}c", LOG)
-    assert other.read() is None
-    assert other.readable
-
-
-def test_without_a_store_nothing_is_known_and_nothing_fails():
-    none = records(None)
-    assert none.read() is None
-    none.write_intent(TAG, 1)
-    none.write_submitted(TAG, 1, "list-1")
-    none.restore()
-    assert (none.readable, none.record) == (False, None)
-
-
-def test_a_failed_read_is_not_an_empty_store(caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("store", [None, Broken("get"), Broken("set")], ids=["none", "unreadable", "unwritable"])
+def test_without_a_store_nothing_is_known_and_nothing_fails(store: Any, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO)
-    store = Broken()
-    each = records(store)
-    each.read()
-    assert each.readable
-    each.write_intent(TAG, 1)
-    assert each.read() is not None
-    store.broken = ("get",)
-    assert each.read() is None
-    assert (each.record, each.readable) == (None, False)
-    assert "could not be read (ConnectionError)" in caplog.text
+    each = begun(store, 1)
+    assert each.record is None
+    each.write_submitted(TAG, "generate", "list-1")
+    each.restore()
+    assert ("(ConnectionError)" in caplog.text) is (store is not None)
     assert "secret detail" not in caplog.text
-    store.broken = ()
-    assert each.read() is not None
-    assert each.readable
 
 
 def test_an_intent_that_cannot_be_written_stops_the_purchase():
-    """An empty store must mean that nothing was sent."""
+    begun(None).write_intent(TAG, "generate")
     with pytest.raises(exceptions.MachFiveTransientError, match=r"written \(ConnectionError\)\. Nothing was sent"):
-        records(Broken("set")).write_intent(TAG, 1)
+        begun(Broken("set")).write_intent(TAG, "generate")
 
 
 def test_a_list_id_that_cannot_be_written_is_only_logged(caplog: pytest.LogCaptureFixture):
     store = Broken()
-    each = records(store)
-    each.write_intent(TAG, 1)
+    each = begun(store)
+    each.write_intent(TAG, "generate")
     store.broken = ("set", "delete")
-    each.write_submitted(TAG, 1, "list-1")
+    each.write_submitted(TAG, "generate", "list-1")
     each.restore()
     assert caplog.text.count("could not be written (ConnectionError)") == 2
-    record = records(store).read()
+    record = begun(store).record
     assert record is not None
     assert record.phase == INTENT  # so the next try waits, and pays no more
 
 
-@pytest.mark.parametrize("earlier", [False, True], ids=["nothing", "a record"])
-def test_restore_writes_back_what_was_read(earlier: bool):
+@pytest.mark.parametrize("try_number", [1, 2], ids=["nothing sent", "no record"])
+def test_restore_writes_back_what_was_read(try_number: int):
     store = StateStore()
-    if earlier:
-        records(store).write_submitted(TAG, 1, "list-1")
+    each = begun(store, try_number)
     before = dict(store.kept)
-    each = records(store)
-    each.read()
-    each.write_intent(TAG.replace("]", "#2]"), 2)
+    each.write_intent(AGAIN, "generate")
     assert store.kept != before
     each.restore()
     assert store.kept == before
@@ -141,12 +125,13 @@ def test_restore_writes_back_what_was_read(earlier: bool):
         {},
         [],
         "submitted",
-        {"tag": TAG},
-        {"tag": TAG, "generation": "1", "phase": INTENT, "list_id": "", "time": 0.0},
-        {"tag": TAG, "generation": 1, "phase": "adopted", "list_id": "", "time": 0.0},
-        {"tag": TAG, "generation": 1, "phase": INTENT, "list_id": "", "time": 0.0, "more": 1},
+        {"phase": "adopted", "tag": str(TAG)},
+        {"phase": INTENT},
+        {"phase": INTENT, "tag": 5},
+        {"phase": INTENT, "tag": str(TAG), "more": 1},
+        {"phase": SUBMITTED, "tag": str(TAG), "lists": "list-1"},
     ],
-    ids=["none", "empty", "array", "text", "incomplete", "generation", "phase", "more"],
+    ids=["none", "empty", "array", "text", "phase", "no tag", "odd tag", "more", "lists"],
 )
 def test_a_record_of_another_shape_is_none(value: Any):
     assert Record.from_json(value) is None

@@ -11,12 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machfive_provider.api.models import Lead, LeadList
-from machfive_provider.purchase.tag import Intent, Origin
+from machfive_provider.purchase.purchase import Purchase, credits_needed
+from machfive_provider.purchase.tag import Tag
 
-ORIGIN = Origin("dag", "manual__2026-02-03", "generate")
 LEADS = (Lead("a@example.com", name="A"), Lead("b@example.com"), Lead("c@example.com"))
-INTENT = Intent(ORIGIN, "campaign-1", LEADS, {"email_count": 3, "campaign_angle": "fair"})
-TAG = re.compile(r"\[af1:[0-9a-f]{10}-[0-9a-f]{12}(#[0-9]+)?\]")
+PURCHASE = Purchase(
+    "dag",
+    "manual__2026",
+    "generate",
+    None,
+    None,
+    1,
+    2,
+    "campaign-1",
+    LEADS,
+    {"email_count": 3, "campaign_angle": "fair"},
+)
+TAG = re.compile(r"\[af1:[0-9a-f]{10}-[0-9a-f]{12}:[0-9]+\.[0-9]*\.[0-9a-f]{6}(#[0-9]+)?\]")
 
 
 # --- the tag
@@ -24,208 +35,175 @@ TAG = re.compile(r"\[af1:[0-9a-f]{10}-[0-9a-f]{12}(#[0-9]+)?\]")
 
 def test_the_tag_is_what_earlier_releases_wrote():
     """A tag that changes with a release buys every batch in flight again."""
-    assert INTENT.tag(1) == "[af1:58a46ae9b8-269fe8fc1467]"
+    assert str(PURCHASE.tag(1)) == "[af1:2a670e9df3-269fe8fc1467:2..7dcb23]"
 
 
 @pytest.mark.parametrize(
     "same",
     [
-        replace(INTENT, leads=LEADS[::-1]),
-        replace(INTENT, options={"campaign_angle": "fair", "email_count": 3}),
-        replace(INTENT, options={**INTENT.options, "list_name": "Spring fair"}),
-        replace(INTENT, options={**INTENT.options, "notification_email": "me@example.com"}),
-        replace(INTENT, since=pendulum.datetime(2026, 1, 1)),
+        replace(PURCHASE, leads=LEADS[::-1]),
+        replace(PURCHASE, options={"campaign_angle": "fair", "email_count": 3}),
+        replace(PURCHASE, options={**PURCHASE.options, "list_name": "Spring fair"}),
+        replace(PURCHASE, options={**PURCHASE.options, "notification_email": "me@example.com"}),
+        replace(PURCHASE, since=pendulum.datetime(2026, 1, 1)),
+        replace(PURCHASE, try_number=3, on_existing_list="fail", call="generate"),
     ],
-    ids=["lead order", "option order", "list_name", "notification_email", "since"],
+    ids=["lead order", "option order", "list_name", "notification_email", "since", "try and policy"],
 )
-def test_the_tag_stays(same: Intent):
-    assert same.base == INTENT.base
+def test_the_tag_stays(same: Purchase):
+    assert same.tag(1) == PURCHASE.tag(1)
+
+
+@pytest.mark.parametrize("beside", [{"round": 5}, {"map_index": 3}], ids=str)
+def test_round_and_map_index_are_told_beside_who_and_what(beside: dict[str, int]):
+    (tag,) = Tag.all_in(replace(PURCHASE, **beside).list_name(replace(PURCHASE, **beside).tag(1)))
+    assert tag == replace(PURCHASE.tag(1), **beside)
+    assert (tag.who, tag.what) == (PURCHASE.who, PURCHASE.what)
 
 
 CHANGES = {
-    "dag": replace(INTENT, origin=replace(ORIGIN, dag_id="other")),
-    "run": replace(INTENT, origin=replace(ORIGIN, run_id="other")),
-    "task": replace(INTENT, origin=replace(ORIGIN, task_id="other")),
-    "namespace": replace(INTENT, origin=replace(ORIGIN, namespace="prod")),
-    "round": replace(INTENT, origin=replace(ORIGIN, round=1)),
-    "campaign": replace(INTENT, campaign_id="campaign-2"),
-    "fewer leads": replace(INTENT, leads=LEADS[:2]),
-    "a lead's field": replace(INTENT, leads=(replace(LEADS[0], title="CEO"), *LEADS[1:])),
-    "a lead twice": replace(INTENT, leads=(*LEADS, LEADS[0])),
-    "an option": replace(INTENT, options={**INTENT.options, "email_count": 4}),
-    "one more option": replace(INTENT, options={**INTENT.options, "enrichment_enabled": True}),
-    "no options": replace(INTENT, options={}),
+    "dag": replace(PURCHASE, dag_id="other"),
+    "run": replace(PURCHASE, run_id="other"),
+    "task": replace(PURCHASE, task_id="other"),
+    "namespace": replace(PURCHASE, namespace="prod"),
+    "campaign": replace(PURCHASE, campaign_id="campaign-2"),
+    "fewer leads": replace(PURCHASE, leads=LEADS[:2]),
+    "a lead's field": replace(PURCHASE, leads=(replace(LEADS[0], title="CEO"), *LEADS[1:])),
+    "a lead twice": replace(PURCHASE, leads=(*LEADS, LEADS[0])),
+    "an option": replace(PURCHASE, options={**PURCHASE.options, "email_count": 4}),
+    "one more option": replace(PURCHASE, options={**PURCHASE.options, "enrichment_enabled": True}),
+    "no options": replace(PURCHASE, options={}),
+    "the ids run together": replace(PURCHASE, dag_id="dagm", run_id="anual__2026"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_tag_changes(change: str):
-    who, what = INTENT.base.split("-")
-    other_who, other_what = CHANGES[change].base.split("-")
-    by_who = change in ("dag", "run", "task", "namespace", "round")
-    assert (other_who != who, other_what != what) == (by_who, not by_who)
+    other = CHANGES[change]
+    by_who = change in ("dag", "run", "task", "namespace", "the ids run together")
+    assert (other.who != PURCHASE.who, other.what != PURCHASE.what) == (by_who, not by_who)
 
 
 def test_all_changes_differ_from_each_other():
-    assert len({each.base for each in CHANGES.values()}) == len(CHANGES)
-
-
-def test_neighbouring_ids_do_not_run_together():
-    one = replace(INTENT, origin=Origin("ab", "c", "d"))
-    other = replace(INTENT, origin=Origin("a", "bc", "d"))
-    assert one.base != other.base
-
-
-@pytest.mark.parametrize(("generation", "ending"), [(1, "]"), (2, "#2]"), (10, "#10]")])
-def test_generations(generation: int, ending: str):
-    tag = INTENT.tag(generation)
-    assert TAG.fullmatch(tag)
-    assert tag == f"[af1:{INTENT.base}{ending}"
+    assert len({(each.who, each.what) for each in CHANGES.values()}) == len(CHANGES)
 
 
 # --- the name
 
 
-def named(name) -> Intent:
-    return replace(INTENT, options={**INTENT.options, "list_name": name})
+def named(name: str | None) -> Purchase:
+    return replace(PURCHASE, options={**PURCHASE.options, "list_name": name})
+
+
+ROOM = 99 - len(str(PURCHASE.tag(1)))
 
 
 @pytest.mark.parametrize(
-    ("intent", "shown"),
+    ("purchase", "shown"),
     [
-        (INTENT, "dag generate"),
+        (PURCHASE, "dag generate"),
         (named(None), "dag generate"),
-        (named(""), "dag generate"),
-        (named("Spring fair"), "Spring fair"),
+        (named("  "), "dag generate"),
         (named("  Spring fair "), "Spring fair"),
-        (named("x" * 70), "x" * 70),
-        (named("x" * 71), "x" * 70),
-        (named("é" * 300), "é" * 70),
-        (named("🦆" * 300), "🦆" * 70),
+        (named("x" * ROOM), "x" * ROOM),
+        (named("x" * 300), "x" * ROOM),
+        (named("🦆" * 300), "🦆" * ROOM),
     ],
-    ids=["default", "none", "empty", "given", "spaces", "longest", "too long", "accents", "ducks"],
+    ids=["default", "none", "blank", "given", "longest", "too long", "ducks"],
 )
-def test_the_name_shows_the_users_text_and_the_whole_tag(intent: Intent, shown: str):
-    assert intent.list_name(1) == f"{shown} {INTENT.tag(1)}"
+def test_the_name_shows_the_users_text_and_the_whole_tag(purchase: Purchase, shown: str):
+    assert purchase.list_name(purchase.tag(1)) == f"{shown} {purchase.tag(1)}"
+    assert ROOM >= 50
 
 
-@given(st.text(max_size=200), st.integers(1, 10_000))
-def test_any_name_is_at_most_100_code_points_and_holds_the_tag(name: str, generation: int):
-    intent = named(name)
-    full = intent.list_name(generation)
+@given(st.text(max_size=200), st.integers(1, 10_000), st.integers(0, 10_000), st.none() | st.integers(0, 10_000))
+def test_any_name_is_at_most_100_code_points_and_holds_the_tag(
+    name: str, generation: int, round_: int, map_index: int | None
+):
+    purchase = replace(named(name), round=round_, map_index=map_index)
+    tag = purchase.tag(generation)
+    full = purchase.list_name(tag)
     assert len(full) <= 100
-    assert full.endswith(intent.tag(generation))
-    assert intent.generation_of(LeadList("l", "pending", custom_name=full)) == generation
+    assert full.endswith(str(tag))
+    assert TAG.fullmatch(str(tag))
+    assert purchase.tag_of(LeadList("l", "pending", custom_name=full)) == tag
 
 
-@pytest.mark.parametrize("generation", [1, 2, 17])
+@pytest.mark.parametrize("generation", [1, 17])
 @pytest.mark.parametrize(
     "alter",
     [
-        lambda name: name,
         lambda name: f"{name} (2)",
         lambda name: f"Copy of {name}",
         lambda name: f"x{name}x".replace(" ", ""),
-        lambda name: name[name.index("[") :],
-        lambda name: f"[af1:{'0' * 10}-{'0' * 12}] {name}",
+        lambda name: f"[af1:{'0' * 10}-{'0' * 12}:0..{'0' * 6}] {name}",
+        lambda name: f"{CHANGES['fewer leads'].tag(1)} {name}",
         lambda name: f"[af1:broken {name}",
     ],
-    ids=["as sent", "suffix", "prefix", "no spaces", "tag alone", "another tag first", "a broken tag first"],
+    ids=["suffix", "prefix", "no spaces", "another tag first", "another purchase first", "a broken tag first"],
 )
 def test_the_tag_is_found_in_an_altered_name(alter, generation: int):
-    lead_list = LeadList("l", "pending", custom_name=alter(INTENT.list_name(generation)))
-    assert INTENT.generation_of(lead_list) == generation
+    tag = PURCHASE.tag(generation)
+    assert PURCHASE.tag_of(LeadList("l", "pending", custom_name=alter(PURCHASE.list_name(tag)))) == tag
+
+
+def name_of(purchase: Purchase, generation: int = 1) -> str:
+    return purchase.list_name(purchase.tag(generation))
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        None,
-        "",
-        "Spring fair",
-        CHANGES["run"].list_name(1),
-        CHANGES["campaign"].list_name(1),
-        INTENT.list_name(1)[:-1],
-        INTENT.list_name(1).replace("af1", "af2"),
-        INTENT.list_name(1).replace("-", ""),
-    ],
-    ids=["none", "empty", "no tag", "another run", "other leads", "cut", "another format", "no dash"],
+    [None, "", "Spring fair", name_of(CHANGES["run"]), name_of(CHANGES["namespace"]), name_of(PURCHASE)[:-1]],
+    ids=["none", "empty", "no tag", "another run", "another namespace", "cut"],
 )
-def test_other_lists_are_not_ours(name: str | None):
-    assert INTENT.generation_of(LeadList("l", "pending", custom_name=name)) is None
+def test_lists_of_others_have_no_tag_of_ours(name: str | None):
+    assert PURCHASE.tag_of(LeadList("l", "pending", custom_name=name)) is None
 
 
-# --- what else a name may tell
+@pytest.mark.parametrize("change", ["fewer leads", "an option", "campaign"])
+def test_another_purchase_of_the_same_task_is_told_apart(change: str):
+    tag = PURCHASE.tag_of(LeadList("l", "pending", custom_name=f"Copy of {name_of(CHANGES[change], 3)} (2)"))
+    assert tag == CHANGES[change].tag(3)
+    assert tag.concerns(PURCHASE.tag(1))
+    assert not replace(tag, round=9).concerns(PURCHASE.tag(1))
+    assert not replace(tag, map_index=9).concerns(PURCHASE.tag(1))
 
 
-def shown(name: str | None) -> LeadList:
-    return LeadList("l", "pending", custom_name=name)
+def test_the_same_purchase_concerns_us_in_any_round_and_shard():
+    assert replace(PURCHASE.tag(2), round=9, map_index=9).concerns(PURCHASE.tag(1))
+    assert not CHANGES["run"].tag(1).concerns(PURCHASE.tag(1))
 
 
-@pytest.mark.parametrize(
-    ("name", "other"),
-    [
-        (None, False),
-        ("Spring fair", False),
-        (INTENT.list_name(1), False),
-        (INTENT.list_name(2), False),
-        (CHANGES["fewer leads"].list_name(1), True),
-        (CHANGES["an option"].list_name(3), True),
-        (CHANGES["campaign"].list_name(1), True),
-        (f"Copy of {CHANGES['campaign'].list_name(1)} (2)", True),
-        (CHANGES["run"].list_name(1), False),
-        (CHANGES["namespace"].list_name(1), False),
-        (CHANGES["round"].list_name(1), False),
-        (CHANGES["fewer leads"].list_name(1)[:-1], False),
-    ],
-    ids=[
-        "none",
-        "no tag",
-        "ours",
-        "our second generation",
-        "other leads",
-        "other options",
-        "other campaign",
-        "altered",
-        "another run",
-        "another namespace",
-        "another round",
-        "cut",
-    ],
-)
-def test_another_purchase_of_the_same_task_is_told_apart(name: str | None, other: bool):
-    assert INTENT.is_other_purchase(shown(name)) is other
+def may_be_cut_off(name: str | None) -> bool:
+    return PURCHASE.may_be_cut_off(LeadList("l", "pending", custom_name=name))
 
 
-@pytest.mark.parametrize("generation", [1, 2, 17])
-@pytest.mark.parametrize("text", ["Spring fair", "x" * 200, "é" * 200, ""], ids=["short", "long", "accents", "default"])
-def test_a_tag_cut_anywhere_may_be_ours(text: str, generation: int):
-    intent = named(text)
-    full = intent.list_name(generation)
+@pytest.mark.parametrize("generation", [1, 17])
+@pytest.mark.parametrize("purchase", [PURCHASE, replace(PURCHASE, round=11, map_index=7)], ids=["alone", "mapped"])
+def test_a_tag_cut_anywhere_may_be_ours(purchase: Purchase, generation: int):
+    full = name_of(purchase, generation)
     begins = full.index("[af1:")
     for length in range(begins + len("[af1:"), len(full)):
-        assert intent.has_cut_tag(shown(full[:length])), full[:length]
-    assert not intent.has_cut_tag(shown(full))  # whole: recognised, not guessed
-    assert not intent.has_cut_tag(shown(full[:begins]))  # no trace left of it
+        assert may_be_cut_off(full[:length]), full[:length]
+    assert not may_be_cut_off(full)  # whole: recognised, not guessed
+    assert not may_be_cut_off(full[:begins])  # no trace left of it
 
 
 @pytest.mark.parametrize(
     "name",
     [
         None,
-        "",
         "Spring fair",
-        CHANGES["run"].list_name(1)[:-3],
-        CHANGES["campaign"].list_name(1)[:-1],
-        f"{INTENT.list_name(1)[:-3]} (2)",
+        name_of(CHANGES["run"])[:-3],
+        name_of(CHANGES["campaign"])[:-1],
+        f"{name_of(PURCHASE)[:-3]} (2)",
     ],
-    ids=["none", "empty", "no tag", "another run's", "other leads'", "not at the end"],
+    ids=["none", "no tag", "another run's", "other leads'", "not at the end"],
 )
 def test_and_others_may_not(name: str | None):
-    assert not INTENT.has_cut_tag(shown(name))
+    assert not may_be_cut_off(name)
 
 
-def test_a_tag_names_its_leads_whoever_bought_them():
-    assert INTENT.is_tagged(INTENT.tag(2))
-    assert INTENT.is_tagged(CHANGES["namespace"].tag(1))
-    assert not INTENT.is_tagged(CHANGES["fewer leads"].tag(1))
+def test_credits():
+    assert credits_needed(LEADS, {"enrichment_enabled": False, "email_count": 5}) == 3
+    assert credits_needed(LEADS, {"enrichment_enabled": True}) == 6

@@ -29,7 +29,10 @@ def test_every_error_comes_back_as_itself(name: str):
         occurred_at=AT,
         endpoint="GET /api/v1/lists",
         retry_after=1.5,
-    )
+        remedy="Do this.",
+        attempts=9,
+        tried_for=30.5,
+    ).add("Nothing was spent.")
     with pytest.raises(exceptions.MachFiveError) as caught:
         events.read(travelled(events.failed(before)), "ended")
     after = caught.value
@@ -46,14 +49,8 @@ def test_lists_that_ended():
 
 
 def test_submit():
-    event = events.read(travelled(events.submit(12.5, 3, 11.25, granted=False)), "submit")
-    assert event == {
-        "status": "submit",
-        "asked_at": 12.5,
-        "try_number": 3,
-        "absent_since": 11.25,
-        "granted": False,
-    }
+    attempt = {"try_number": 3, "began_at": 12.5, "absent_since": 11.25, "granted": False}
+    assert events.read(travelled(events.submit(attempt)), "submit")["attempt"] == attempt
 
 
 @pytest.mark.parametrize(

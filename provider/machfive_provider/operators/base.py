@@ -5,6 +5,7 @@ Operators import what does the work inside their methods, so that a DAG file tha
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from machfive_provider import exceptions
-from machfive_provider.operators.parameters import seconds
-from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, needs_a_worker
+from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, needs_a_worker, seconds
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import LeadList
+    from machfive_provider.api.retries import RetryPolicy
     from machfive_provider.hooks.machfive import MachFiveHook
     from machfive_provider.waiting.decision import Watch
 
@@ -52,24 +53,36 @@ class ListWaitingOperator(BaseOperator):
         """Whether a worker has something to do once the list has completed; if not, the task ends in the triggerer."""
         return True
 
-    def hook(self) -> MachFiveHook:
-        """Return a hook for this task's connection."""
+    def hook(self, policy: RetryPolicy | None = None) -> MachFiveHook:
+        """Return a hook for this task's connection.
+
+        :param policy: how it repeats reads, the hook's own by default. ``ONCE`` for polls: the loop around them has its
+            own backoff and a deadline to keep
+        """
         from machfive_provider.hooks.machfive import MachFiveHook
 
-        return MachFiveHook(self.machfive_conn_id)
+        return MachFiveHook(self.machfive_conn_id, policy)
 
     def wait_for(
-        self, context: Context, list_id: str, *, submitted_at: float | None = None, seen: LeadList | None = None
+        self,
+        context: Context,
+        list_id: str,
+        *,
+        began_at: float | None = None,
+        submitted_at: float | None = None,
+        seen: LeadList | None = None,
     ) -> Any:
         """Wait for a list and finish the task with it.
 
+        :param began_at: epoch seconds at which this try of the task began; now, unless given
         :param submitted_at: epoch seconds of our own submission, None for somebody else's list
         :param seen: the list as just read, which saves the first poll
         """
         from machfive_provider.waiting.decision import Watch
 
         started_at = time.time()
-        watch = Watch(list_id, self.interval(), started_at, self._deadline(started_at), submitted_at)
+        deadline = self.deadline(started_at, seconds("timeout", self.timeout), began_at or started_at)
+        watch = Watch(list_id, self.interval(), started_at, deadline, submitted_at)
         return self._finish(context, watch, self._wait(watch, seen))
 
     def resume(self, context: Context, event: Any = None) -> Any:
@@ -97,8 +110,9 @@ class ListWaitingOperator(BaseOperator):
         while True:
             try:
                 return self.on_list_ended(context, ended)
-            except exceptions.NotReadyError:
-                if time.time() + watch.interval >= watch.deadline:
+            except exceptions.MachFiveError as error:
+                error.about(f"List {watch.list_id}")
+                if not isinstance(error, exceptions.NotReadyError) or time.time() + watch.interval >= watch.deadline:
                     raise
                 self.log.info("List %s has completed but cannot be exported yet; waiting for it.", watch.list_id)
             ended = self._wait(watch, pause=watch.interval)
@@ -108,9 +122,10 @@ class ListWaitingOperator(BaseOperator):
 
         :param pause: seconds to wait before the first poll
         """
+        from machfive_provider.api.retries import ONCE
         from machfive_provider.waiting.decision import poll_list, wait_for_list
 
-        with self.hook() as hook:
+        with self.hook(ONCE) as hook:
             if not self.deferrable:
                 if pause:
                     time.sleep(pause)
@@ -132,8 +147,8 @@ class ListWaitingOperator(BaseOperator):
                 return lead_list
             case GiveUp(reason):
                 raise reason
-            case Wait(notice=notice):
-                self.log.info("%s", notice)
+            case Wait() as wait:
+                wait.tell(self.log)
         return None
 
     def _defer(self, watch: Watch) -> NoReturn:
@@ -164,8 +179,16 @@ class ListWaitingOperator(BaseOperator):
 
         return max(SHORTEST_INTERVAL, seconds("poll_interval", self.poll_interval))
 
-    def _deadline(self, started_at: float) -> float:
+    def deadline(self, started_at: float, timeout: float, began_at: float) -> float:
+        """Return the epoch second at which a wait ends.
+
+        Airflow counts ``execution_timeout`` anew after each deferral. Here it holds for the whole try.
+
+        :param started_at: epoch seconds at which the wait began
+        :param timeout: seconds for which it may last
+        :param began_at: epoch seconds at which the try began
+        """
         from machfive_provider.waiting.decision import effective_deadline
 
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
-        return effective_deadline(started_at, seconds("timeout", self.timeout), limit)
+        return min(started_at + timeout, effective_deadline(began_at, math.inf, limit))

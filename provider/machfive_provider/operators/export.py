@@ -102,7 +102,8 @@ class MachFiveExportListOperator(ListWaitingOperator):
         from machfive_provider.delivery.report import report_export
 
         if lead_list.is_failed:
-            raise exceptions.ListFailedError(f"list {lead_list.id} ended failed on MachFive's side")
+            raise exceptions.ListFailedError(f"List {lead_list.id} failed on MachFive's side.")
+        self.log.info("List %s has completed; writing it to %s.", lead_list.id, self.export_to)
         destination, form = self._destination(), format_for(self.export_to, self.export_format)
         with self.hook() as hook:
             figures = write_export(hook, lead_list, destination, form)
@@ -119,12 +120,17 @@ class MachFiveExportListOperator(ListWaitingOperator):
 
     def _first_poll(self, context: Context, list_id: str) -> LeadList | None:
         """Poll once before waiting, so that the link to the campaign is there while the task waits."""
-        with self.hook() as hook:
+        from machfive_provider.api.retries import ONCE
+
+        with self.hook(ONCE) as hook:
             try:
                 seen = hook.get_list(list_id)
             except exceptions.MachFiveTransientError as error:
-                self.log.info("The first poll of list %s failed and is repeated. %s", list_id, error)
+                self.log.warning("The first poll of list %s failed and is repeated. %s", list_id, error)
                 return None
+            except exceptions.MachFivePermanentError as error:
+                error.about(f"List {list_id}")
+                raise
             if seen.campaign_id:
                 MachFiveCampaignLink.store(context, hook.settings.client.base_url, seen.campaign_id)
         return seen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +11,7 @@ from airflow.providers.common.compat.sdk import conf
 from machfive_provider import exceptions
 from machfive_provider.delivery.format import ExportFormat, MissingPolicy, format_for
 from machfive_provider.formatting import counted
+from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
 from machfive_provider.operators.base import ListWaitingOperator
 from machfive_provider.operators.generate_single import MachFiveGenerateOperator
@@ -37,7 +37,10 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
     ``machfive_batch`` after the submission and again at the end, and ``machfive_export`` with ``export_to``.
 
     :param leads: a list of mappings, an XComArg or a JSON array as text; either this or ``leads_path``
-    :param leads_path: a CSV, TSV, JSON or JSONL file anywhere ObjectStoragePath reaches
+    :param leads_path: a CSV, TSV, JSON, JSONL or Excel file anywhere ObjectStoragePath reaches; ``book.xlsx#Sheet2``
+        names a sheet
+    :param columns: MachFive's fields to columns of yours: ``{"email": "E-mail 1 - Value", "name": ["First", "Last"]}``.
+        Default: by the columns' names, docs/leads.md
     :param campaign_id: the campaign's UUID; either this or ``campaign_name``
     :param campaign_name: the campaign's exact name, whatever the case
     :param list_name: shown in the MachFive app, before a tag of ours. Default: DAG and task
@@ -92,6 +95,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         *,
         leads: Iterable[Mapping[str, Any]] | str | Any = None,
         leads_path: str | None = None,
+        columns: Mapping[str, str | Sequence[str]] | None = None,
         campaign_id: str | None = None,
         campaign_name: str | None = None,
         list_name: str | None = None,
@@ -123,6 +127,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         super().__init__(**kwargs)
         self.leads = leads
         self.leads_path = leads_path
+        self.columns = columns
         self.campaign_id = campaign_id
         self.campaign_name = campaign_name
         self.list_name = list_name
@@ -155,7 +160,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         """Submit the batch, unless an earlier attempt has, and wait for it."""
         from machfive_provider.operators.buying import Attempt
 
-        return self._submit(context, Attempt(asked_at=time.time()))
+        return self._submit(context, Attempt.begin(context))
 
     def resume_submission(self, context: Context, event: Any = None) -> Any:
         """Continue after the triggerer waited for a free slot or for the list of an unanswered purchase."""
@@ -167,8 +172,9 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         """Report, export and count a list that has ended."""
         if lead_list.is_failed:
             raise exceptions.BatchFailedError(
-                f"list {lead_list.id} ended failed on MachFive's side and can never be exported. Its leads have to be "
-                f"bought again: a retry does so, up to {counted(self.max_resubmissions, 'time')} (max_resubmissions)."
+                f"List {lead_list.id} failed on MachFive's side.",
+                remedy=f"A retry buys its leads again, up to {counted(self.max_resubmissions, 'time')} "
+                "(max_resubmissions).",
             )
         self.log.info(
             "List %s has completed: %s, %s.",
@@ -190,6 +196,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         """Check the parameters; ``rendered=False`` leaves templates and XComArgs out."""
         parameters.check_one_of("leads", self.leads, "leads_path", self.leads_path, rendered=rendered)
         parameters.check_purchase(self, rendered=rendered)
+        check_columns(self.columns)
         parameters.check_choice("on_invalid_lead", self.on_invalid_lead, InvalidPolicy)
         parameters.check_choice("on_duplicate_lead", self.on_duplicate_lead, DuplicatePolicy)
         parameters.check_choice("on_missing_leads", self.on_missing_leads, MissingPolicy)
@@ -206,8 +213,8 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
 
     def _submit(self, context: Context, attempt: Attempt) -> Any:
         from machfive_provider.operators.buying import Buyer
-        from machfive_provider.purchase.decision import BATCH_SHOWS_WITHIN
         from machfive_provider.purchase.options import build_options
+        from machfive_provider.purchase.purchase import BATCH
 
         self._check(rendered=True)
         prepared, options = self._prepare(), build_options(parameters.named_options(self), self.options)
@@ -219,22 +226,21 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             on_existing_list=self.on_existing_list,
             max_resubmissions=self.max_resubmissions,
             capacity_timeout=parameters.seconds("capacity_timeout", self.capacity_timeout),
-            shows_within=BATCH_SHOWS_WITHIN,
         )
-        intent, bought = buyer.buy(
+        purchase, bought = buyer.buy(
             (self.campaign_id, self.campaign_name),
-            prepared,
+            prepared.leads,
             options,
-            lambda hook, intent, given: hook.generate_batch(intent.campaign_id, intent.leads, given),
+            BATCH,
             attempt,
             before_paying=lambda: destination.check(must_be_new=True) if destination else None,
         )
         batch = {
             "list_id": bought.list_id,
             "list_name": bought.list_name,
-            "tag": bought.tag,
-            "generation": bought.generation,
-            "campaign_id": intent.campaign_id,
+            "tag": str(bought.tag),
+            "generation": bought.tag.generation,
+            "campaign_id": purchase.campaign_id,
             "leads_submitted": len(prepared.leads),
             "leads_skipped": prepared.skipped,
             "bought": bought.bought,
@@ -243,23 +249,29 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         context["ti"].xcom_push(key="machfive_batch", value=batch)
         if not self.wait_for_completion:
             return bought.list_id
-        return self.wait_for(context, bought.list_id, submitted_at=bought.submitted_at, seen=bought.seen)
+        return self.wait_for(
+            context,
+            bought.list_id,
+            began_at=attempt.began_at,
+            submitted_at=bought.submitted_at,
+            seen=bought.seen,
+        )
 
     def _prepare(self) -> PreparedLeads:
         from machfive_provider.leads.prepare import prepare, read_leads
         from machfive_provider.operators.buying import warn_of_unknown_fields
 
         source = "leads" if self.leads_path is None else f"leads_path {self.leads_path!r}"
-        rows = read_leads(self.leads, self.leads_path)
-        prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead, source)
+        rows = read_leads(self.leads, self.leads_path, self.columns)
+        prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead, source, self.columns)
         warn_of_unknown_fields(self.log, source, prepared)
         if prepared.skipped:
             shown = "; ".join((*prepared.invalid, *prepared.duplicates)[:10])
-            self.log.warning("%s: %d of %d leads skipped: %s.", source, prepared.skipped, len(rows), shown)
+            self.log.warning("%s: %d of %d leads skipped: %s.", source, prepared.skipped, prepared.given, shown)
         return prepared
 
     def _guard_spending(self, prepared: PreparedLeads, options: GenerationOptions) -> None:
-        from machfive_provider.purchase.buy import credits_needed
+        from machfive_provider.purchase.purchase import credits_needed
 
         cost = credits_needed(prepared.leads, options)
         if self.max_credits is not None and cost > self.max_credits:
@@ -286,7 +298,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         from machfive_provider.delivery.report import report_export
 
         form = format_for(self.export_to, self.export_format)
-        expected = self._expected(context, batch)
+        expected = self._expected(batch)
         with self.hook() as hook:
             figures = write_export(hook, lead_list, destination, form, email_count=expected.email_count)
         report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
@@ -298,20 +310,20 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         batch = ti.xcom_pull(task_ids=ti.task_id, key="machfive_batch", map_indexes=ti.map_index)
         return batch if isinstance(batch, dict) else {}
 
-    def _expected(self, context: Context, batch: Mapping[str, Any]) -> Expected:
+    def _expected(self, batch: Mapping[str, Any]) -> Expected:
         """Return what was bought: the leads, or only their number if they are not the same when read again."""
         from machfive_provider.delivery.count import Expected
         from machfive_provider.leads.prepare import prepare, read_leads
-        from machfive_provider.operators.buying import intent_of
         from machfive_provider.purchase.options import build_options
+        from machfive_provider.purchase.tag import Tag, digest_of_what
 
         try:
-            rows = read_leads(self.leads, self.leads_path)
-            prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead)
+            rows = read_leads(self.leads, self.leads_path, self.columns)
+            prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead, columns=self.columns)
             options = build_options(parameters.named_options(self), self.options)
-            intent = intent_of(context, str(batch["campaign_id"]), prepared.leads, options)
-            same = intent.is_tagged(str(batch["tag"]))
-        except (exceptions.MachFivePermanentError, KeyError):
+            (tag,) = Tag.all_in(batch["tag"])
+            same = tag.what == digest_of_what(batch["campaign_id"], prepared.leads, options)
+        except (exceptions.MachFivePermanentError, KeyError, ValueError):
             same = False
         if same:
             return Expected.of(prepared.leads, options.get("email_count"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,6 +10,7 @@ from airflow.providers.common.compat.sdk import conf
 
 from machfive_provider import exceptions
 from machfive_provider.formatting import counted
+from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
 from machfive_provider.operators.base import ListWaitingOperator
 from machfive_provider.operators.link import MachFiveCampaignLink
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import GenerationOptions, LeadList
-    from machfive_provider.hooks.machfive import MachFiveHook
     from machfive_provider.operators.buying import Attempt
-    from machfive_provider.purchase.tag import Intent
 
 __all__ = ["MachFiveGenerateOperator"]
 
@@ -36,6 +34,8 @@ class MachFiveGenerateOperator(ListWaitingOperator):
     nor the last.
 
     :param lead: a mapping, an XComArg or a JSON object as text
+    :param columns: MachFive's fields to keys of yours: ``{"email": "Mail", "name": ["First", "Last"]}``. Default: by
+        the keys' names, docs/leads.md
     :param campaign_id: the campaign's UUID; either this or ``campaign_name``
     :param campaign_name: the campaign's exact name, whatever the case
     :param list_name: shown in the MachFive app, before a tag of ours. Default: DAG and task
@@ -77,6 +77,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         self,
         *,
         lead: Mapping[str, Any] | str | Any,
+        columns: Mapping[str, str | Sequence[str]] | None = None,
         campaign_id: str | None = None,
         campaign_name: str | None = None,
         list_name: str | None = None,
@@ -98,6 +99,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.lead = lead
+        self.columns = columns
         self.campaign_id = campaign_id
         self.campaign_name = campaign_name
         self.list_name = list_name
@@ -116,12 +118,13 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         self.capacity_timeout = capacity_timeout
         self.machfive_conn_id = machfive_conn_id
         parameters.check_purchase(self, rendered=False)
+        check_columns(columns)
 
     def execute(self, context: Context) -> Any:
         """Buy the sequence, unless an earlier attempt has, and return it."""
         from machfive_provider.operators.buying import Attempt
 
-        return self._submit(context, Attempt(asked_at=time.time()))
+        return self._submit(context, Attempt.begin(context))
 
     def resume_submission(self, context: Context, event: Any = None) -> Any:
         """Continue after the triggerer waited for a free slot or for the list of an unanswered purchase."""
@@ -131,34 +134,40 @@ class MachFiveGenerateOperator(ListWaitingOperator):
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:  # noqa: ARG002 - the base's signature
         """Fetch the sequence of a list that has ended."""
-        from machfive_provider.delivery.export import iter_leads
+        from machfive_provider.api.models import usable_emails
+        from machfive_provider.delivery.export import find_lead
         from machfive_provider.leads.prepare import single_lead
         from machfive_provider.purchase.options import build_options
 
         if lead_list.is_failed:
             raise exceptions.BatchFailedError(
-                f"list {lead_list.id} of this lead ended failed on MachFive's side; a retry buys it again, up to "
-                f"{counted(self.max_resubmissions, 'time')} (max_resubmissions)."
+                f"List {lead_list.id} failed on MachFive's side.",
+                remedy=f"A retry buys its lead again, up to {counted(self.max_resubmissions, 'time')} "
+                "(max_resubmissions).",
             )
-        wanted = single_lead(self.lead).leads[0].key
+        wanted = single_lead(self.lead, self.columns).leads[0].key
         options = build_options(parameters.named_options(self), self.options)
         with self.hook() as hook:
-            for lead in iter_leads(hook.stream_export(lead_list.id, "json")):
-                if lead["email"].casefold() == wanted:
-                    written = len(lead["sequence"])
-                    self.log.info("List %s has %s for the lead.", lead_list.id, counted(written, "email"))
-                    self._warn_if_short(lead_list.id, written, options)
-                    return {"list_id": lead_list.id, "sequence": lead["sequence"]}
-        raise exceptions.IncompleteExportError(f"list {lead_list.id} has completed without the emails of its lead")
+            lead = find_lead(hook.stream_export(lead_list.id, "json"), wanted)
+        if lead is None:
+            raise exceptions.IncompleteExportError(f"List {lead_list.id} has completed without the emails of its lead.")
+        # None would fail a task that reads the XCom as the list that it normally is.
+        sequence = [] if (sent := lead.get("sequence")) is None else sent
+        self.log.info("List %s has %s for the lead.", lead_list.id, counted(len(usable_emails(sequence)), "email"))
+        self._warn_if_short(lead_list.id, sequence, options)
+        return {"list_id": lead_list.id, "sequence": sequence}
 
     def _submit(self, context: Context, attempt: Attempt) -> Any:
         from machfive_provider.leads.prepare import single_lead
         from machfive_provider.operators.buying import Buyer, warn_of_unknown_fields
-        from machfive_provider.purchase.decision import BATCH_SHOWS_WITHIN, GENERATE_SHOWS_WITHIN
         from machfive_provider.purchase.options import build_options
+        from machfive_provider.purchase.purchase import BATCH, SINGLE
 
         parameters.check_purchase(self, rendered=True)
-        prepared, options = single_lead(self.lead), build_options(parameters.named_options(self), self.options)
+        prepared, options = (
+            single_lead(self.lead, self.columns),
+            build_options(parameters.named_options(self), self.options),
+        )
         warn_of_unknown_fields(self.log, "lead", prepared)
         buyer = Buyer(
             task=self,
@@ -166,27 +175,28 @@ class MachFiveGenerateOperator(ListWaitingOperator):
             on_existing_list=self.on_existing_list,
             max_resubmissions=self.max_resubmissions,
             capacity_timeout=parameters.seconds("capacity_timeout", self.capacity_timeout),
-            shows_within=BATCH_SHOWS_WITHIN if self.deferrable else GENERATE_SHOWS_WITHIN,
         )
-        _, bought = buyer.buy((self.campaign_id, self.campaign_name), prepared, options, self._send, attempt)
+        campaign, call = (self.campaign_id, self.campaign_name), BATCH if self.deferrable else SINGLE
+        _, bought = buyer.buy(campaign, prepared.leads, options, call, attempt, single=True)
         if bought.answer is None:
-            return self.wait_for(context, bought.list_id, submitted_at=bought.submitted_at, seen=bought.seen)
+            return self.wait_for(
+                context,
+                bought.list_id,
+                began_at=attempt.began_at,
+                submitted_at=bought.submitted_at,
+                seen=bought.seen,
+            )
         written, left = len(bought.answer.sequence), bought.answer.credits_remaining
         self.log.info(
             "%s written. Credits left in the workspace: %s.",
             counted(written, "email"),
             "unknown" if left is None else left,
         )
-        self._warn_if_short(bought.list_id, written, options)
+        self._warn_if_short(bought.list_id, bought.answer.sent, options)
         return bought.answer.to_json()
 
-    def _send(self, hook: MachFiveHook, intent: Intent, options: GenerationOptions) -> Any:
-        if self.deferrable:
-            return hook.generate_batch(intent.campaign_id, intent.leads, options)
-        return hook.generate(intent.campaign_id, intent.leads[0], options)
-
-    def _warn_if_short(self, list_id: str, written: int, options: GenerationOptions) -> None:
+    def _warn_if_short(self, list_id: str, sequence: Any, options: GenerationOptions) -> None:
         from machfive_provider.delivery.count import short_sequence
 
-        if warning := short_sequence(list_id, written, options.get("email_count")):
+        if warning := short_sequence(list_id, sequence, options.get("email_count")):
             self.log.warning("%s", warning)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import timedelta
 from typing import Any, Literal, get_args
 
 from machfive_provider.delivery.format import ExportFormat, format_for
 from machfive_provider.exceptions import ConfigurationError
 from machfive_provider.formatting import kind_of
+from machfive_provider.waiting.deferral import seconds
 
 __all__ = [
     "OPTION_FIELDS",
@@ -45,8 +45,6 @@ OPTION_FIELDS = (
     "notification_email",
 )
 
-_LONGEST = 10 * 365 * 86400.0  # seconds: a longer time is a typing error, and datetime cannot add all of them
-
 
 def _is_known(value: Any) -> bool:
     """Whether a value is now what it will be in ``execute``."""
@@ -73,7 +71,8 @@ def check_one_of(first: str, one: Any, second: str, other: Any, *, rendered: boo
     absent = [value is None or value == "" for value in (one, other)]
     if absent[0] == absent[1]:
         which = "neither" if absent[0] else "both"
-        raise ConfigurationError(f"{first} and {second}: {which} given; give exactly one of them.")
+        gone = " The task or template that it comes from gave nothing (None)." if rendered and absent[0] else ""
+        raise ConfigurationError(f"{first} and {second}: {which} given; give exactly one of them.{gone}")
 
 
 def check_whole_number(parameter: str, value: Any, least: int) -> None:
@@ -112,16 +111,6 @@ def check_export(export_to: Any, export_format: Any, *, rendered: bool) -> None:
         format_for(export_to, export_format)
     elif _is_known(export_format) and export_format is not None:
         check_choice("export_format", export_format, ExportFormat)
-
-
-def seconds(parameter: str, value: Any) -> float:
-    """Return a duration in seconds: a positive number or ``timedelta`` of at most ten years."""
-    number = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number <= _LONGEST:
-        raise ConfigurationError(
-            f"{parameter} must be a positive number of seconds, at most ten years of them, not {value!r}."
-        )
-    return float(number)
 
 
 def named_options(task: Any) -> dict[str, Any]:

@@ -1,14 +1,16 @@
-"""Buys a batch: every paid request of this provider goes through :func:`buy`.
+"""Buys a batch: :func:`search_and_decide`, then :func:`submit`, through which every paid request of the tasks goes.
 
-An attempt searches for a list with its tag (``tag``), asks ``decision`` what to do, and sends the POST if it is to
-buy. The intent is recorded before the POST and the list's id after it, so that a later attempt knows what to expect.
+The intent is recorded before the POST and the list's id after it, so that a later try knows what to expect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+import pendulum
 
 from machfive_provider import exceptions
 from machfive_provider.api.models import AcceptedBatch, GeneratedSequence, GenerationOptions, Lead, LeadList
@@ -16,36 +18,40 @@ from machfive_provider.formatting import counted, duration
 from machfive_provider.purchase.decision import (
     Adopt,
     Buy,
-    History,
-    Policy,
     SearchResult,
     WaitForUnanswered,
     by_age,
     decide_purchase,
+    shows_within,
 )
-from machfive_provider.purchase.record import SUBMITTED, Record, RecordStore
-from machfive_provider.purchase.tag import Intent
+from machfive_provider.purchase.purchase import SINGLE, Purchase
+from machfive_provider.purchase.record import Record, RecordStore
+from machfive_provider.purchase.tag import Tag
 
-__all__ = ["Reader", "Submission", "buy", "credits_needed"]
-
-Send = Callable[[GenerationOptions], AcceptedBatch | GeneratedSequence]
+__all__ = ["Api", "Submission", "adopted", "search_and_decide", "submit"]
 
 
-class Reader(Protocol):
-    """The reads of a hook that buying needs."""
+class Api(Protocol):
+    """The methods of a hook that buying needs."""
 
-    def iter_lists(self, campaign_id: str | None = None, status: str | None = None) -> Iterator[LeadList]:
+    def iter_lists(self, campaign_id: str | None = None) -> Iterator[LeadList]:
         """Yield the workspace's lists, newest first."""
 
     def get_list(self, list_id: str) -> LeadList:
         """Return one list."""
+
+    def generate(self, campaign_id: str, lead: Lead, options: GenerationOptions) -> GeneratedSequence:
+        """Buy the emails of one lead and return them."""
+
+    def generate_batch(self, campaign_id: str, leads: Sequence[Lead], options: GenerationOptions) -> AcceptedBatch:
+        """Buy a list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
     """What is known after buying or adopting.
 
-    :param bought: whether this attempt paid
+    :param bought: whether this try paid
     :param submitted_at: epoch seconds of the POST, where it may be so recent that its list is not visible yet
     :param lead_list: the list as last seen
     :param answer: the sequence, if it came in the response of ``generate``
@@ -54,8 +60,7 @@ class Submission:
 
     list_id: str
     list_name: str
-    tag: str
-    generation: int
+    tag: Tag
     bought: bool
     submitted_at: float | None = None
     lead_list: LeadList | None = None
@@ -69,144 +74,125 @@ class Submission:
         return None if known and known.is_completed and known.leads_count is None else known
 
 
-def credits_needed(leads: Sequence[Lead], options: GenerationOptions) -> int:
-    """Return what a submission costs: a credit a lead, two with ``enrichment_enabled`` (``docs/api.md``)."""
-    return len(leads) * (2 if options.get("enrichment_enabled") else 1)
+def search_and_decide(
+    api: Api, purchase: Purchase, record: Record | None, absent_since: float | None, log: Any
+) -> Adopt | Buy | WaitForUnanswered:
+    """Search for the lists of this task, and decide what to do.
 
-
-def buy(
-    reader: Reader,
-    send: Send,
-    intent: Intent,
-    history: History,
-    records: RecordStore,
-    policy: Policy,
-    log: Any,
-    now: Callable[[], float],
-    before_paying: Callable[[], None] = lambda: None,
-) -> Submission | WaitForUnanswered:
-    """Search for the batch, and buy it only if no attempt has bought it.
-
-    :param send: makes the paid call with the options given, once
-    :param now: tells the epoch second
-    :param before_paying: last checks that only matter if credits are spent
-    :return: what was bought or adopted; or until when to search again, because an earlier POST may be unanswered
-    :raises AmbiguousSubmissionError: if the POST may have been accepted and its list was not found
-    :raises MachFiveError: as the reads, :func:`decide_purchase`, ``before_paying`` and ``send`` do
+    :param record, absent_since: as for :func:`decide_purchase`
+    :raises MachFiveError: as the reads and :func:`decide_purchase` do
     """
-    record = records.read()
-    decision = decide_purchase(intent, _search(reader, intent, record), history, records, policy, now())
+    found = _search(api, purchase, record)
+    decision = decide_purchase(purchase, found, record, absent_since, time.time())
     match decision:
-        case Adopt(found):
+        case Adopt(lead_list):
             log.info(
                 "An earlier attempt has already bought this batch: list %s (%s). Nothing is spent.",
-                found.id,
-                found.processing_status,
+                lead_list.id,
+                lead_list.processing_status,
             )
-            return _adopted(intent, decision, log, submitted_at=record.time if record else None)
-        case WaitForUnanswered():
-            if history.absent_since is None:
-                log.warning(
-                    "An earlier try may have submitted this batch without getting the response, and no list is named "
-                    "%s. Looking for it for %s before buying; nothing is spent meanwhile.",
-                    intent.tag(decision.generation),
-                    duration(history.shows_within),
-                )
-            return decision
-    before_paying()
-    purchase = _Purchase(reader, intent, decision, records, log)
-    purchase.announce(history.shows_within)
-    return purchase.submit(send, now)
+        case WaitForUnanswered(generation) if absent_since is None:
+            log.warning(
+                "An earlier try may have submitted this batch without getting the response, and no list is named "
+                "%s. Looking for it for %s before buying; nothing is spent meanwhile.",
+                purchase.tag(generation),
+                duration(shows_within(purchase, record)),
+            )
+    return decision
+
+
+def adopted(adopt: Adopt, record: Record | None, log: Any) -> Submission:
+    """Return what is known of a list that an earlier try has bought."""
+    recorded = record is not None and record.lists.get(str(adopt.tag)) == adopt.lead_list.id
+    return _use(adopt, log, submitted_at=record.time if record and recorded else None)
+
+
+def submit(api: Api, purchase: Purchase, decision: Buy, records: RecordStore, log: Any) -> Submission:
+    """Send the POST, between its two records, and check what came of it.
+
+    :raises AmbiguousSubmissionError: if the POST may have been accepted and its list was not found
+    :raises MachFiveError: as ``records`` and the paid call do
+    """
+    return _Submit(api, purchase, decision, records, log).run()
 
 
 @dataclass(frozen=True, slots=True)
-class _Purchase:
+class _Submit:
     """The steps around one POST, for one generation of a batch."""
 
-    reader: Reader
-    intent: Intent
+    api: Api
+    purchase: Purchase
     decision: Buy
     records: RecordStore
     log: Any
 
     @property
-    def generation(self) -> int:
-        return self.decision.generation
+    def tag(self) -> Tag:
+        return self.purchase.tag(self.decision.generation)
 
-    @property
-    def tag(self) -> str:
-        return self.intent.tag(self.generation)
-
-    @property
-    def list_name(self) -> str:
-        return self.intent.list_name(self.generation)
-
-    def announce(self, shows_within: float) -> None:
-        """Tell what will be spent, and why again."""
-        if self.generation > 1:
-            self.log.warning(
-                "The list bought before has failed on MachFive's side: buying the batch again, as generation %d.",
-                self.generation,
-            )
-        if self.decision.may_be_duplicate:
-            self.log.warning(
-                "An earlier try may have submitted this batch, but its list did not show up within %s: buying the "
-                "batch now. Should that list still show up, the batch is paid for twice: search the MachFive app for "
-                "two lists with the tag %s.",
-                duration(shows_within),
-                self.tag,
-            )
-        self.log.info(
-            "Submitting %s to campaign %s as list %r; if accepted, this spends %s.",
-            counted(len(self.intent.leads), "lead"),
-            self.intent.campaign_id,
-            self.list_name,
-            counted(credits_needed(self.intent.leads, self.intent.options), "credit"),
-        )
-
-    def submit(self, send: Send, now: Callable[[], float]) -> Submission:
-        """Send the POST between its two records, and check what came of it."""
-        self.records.write_intent(self.tag, self.generation)
+    def run(self) -> Submission:
+        purchase, list_name = self.purchase, self.purchase.list_name(self.tag)
+        self._announce(list_name)
+        self.records.write_intent(self.tag, purchase.call)
         try:
-            response = send({**self.intent.options, "list_name": self.list_name})
+            response = self._send({**purchase.options, "list_name": list_name})
         except exceptions.MachFiveError as error:
             if not _may_be_accepted(error):
                 self.records.restore()
                 raise
-            return self.find_after_lost_response(error)
-        self.records.write_submitted(self.tag, self.generation, response.list_id)
+            return self._find_after_lost_response(error)
+        sent_at = time.time()
+        self.records.write_submitted(self.tag, purchase.call, response.list_id)
         self.log.info("Accepted as list %s.", response.list_id)
         sequence = response if isinstance(response, GeneratedSequence) else None
-        seen = self.read_back(response.list_id)
-        if self.decision.may_be_duplicate and (earlier := self.find_duplicates(response.list_id)):
-            return _adopted(self.intent, earlier, self.log, bought=True, answer=sequence)
-        return Submission(
-            list_id=response.list_id,
-            list_name=self.list_name,
-            tag=self.tag,
-            generation=self.generation,
-            bought=True,
-            submitted_at=now(),
-            lead_list=seen,
-            answer=sequence,
+        seen = self._read_back(response.list_id)
+        if self.decision.may_be_duplicate and (earlier := self._find_duplicates(response.list_id)):
+            return _use(earlier, self.log, bought=True, answer=sequence)
+        return Submission(response.list_id, list_name, self.tag, True, sent_at, seen, sequence)
+
+    def _send(self, options: GenerationOptions) -> AcceptedBatch | GeneratedSequence:
+        if self.purchase.call == SINGLE:
+            return self.api.generate(self.purchase.campaign_id, self.purchase.leads[0], options)
+        return self.api.generate_batch(self.purchase.campaign_id, self.purchase.leads, options)
+
+    def _announce(self, list_name: str) -> None:
+        """Tell what will be spent, and why again."""
+        if self.decision.generation > 1:
+            why = (
+                "The list bought before has failed on MachFive's side"
+                if self.decision.after_failure
+                else "The task was cleared, and on_existing_list is 'resubmit'"
+            )
+            self.log.warning("%s: buying the batch again, as generation %d.", why, self.decision.generation)
+        if self.decision.may_be_duplicate:
+            self.log.warning(
+                "An earlier try may have submitted this batch, but its list did not show up in time: buying the batch "
+                "now. Should that list still show up, the batch is paid for twice: search the MachFive app for two "
+                "lists with [af1:%s-%s.",
+                self.purchase.who,
+                self.purchase.what,
+            )
+        self.log.info(
+            "Submitting %s to campaign %s as list %r; if accepted, this spends %s.",
+            counted(len(self.purchase.leads), "lead"),
+            self.purchase.campaign_id,
+            list_name,
+            counted(self.purchase.credits, "credit"),
         )
 
-    def find_after_lost_response(self, error: exceptions.MachFiveError) -> Submission:
-        """Search for the list of a POST whose response was lost.
-
-        :raises AmbiguousSubmissionError: if there is none, or the search failed too
-        """
+    def _find_after_lost_response(self, error: exceptions.MachFiveError) -> Submission:
+        """Search for the list of a POST whose response was lost."""
         self.log.warning("It is not known whether the submission was accepted; searching for its list. %s", error)
         try:
-            found = self.bought_lists()
+            found = self._bought_lists()
         except exceptions.MachFiveError as failure:
             self.log.warning("The search failed as well. %s", failure)
             found = []
         if not found:
+            submission = f"submission of {counted(len(self.purchase.leads), 'lead')}"
             raise exceptions.AmbiguousSubmissionError(
-                f"the submission of {counted(len(self.intent.leads), 'lead')} may or may not have been accepted "
-                f"({error.message}), and its list {self.tag} was not found. The next try searches again before it "
-                "buys; let it run or clear the task",
+                f"The {submission} may have been accepted, but its list has not shown up.",
+                remedy=f"The next try searches for it before it buys. It would be named {self.tag}. {error.message}",
                 status_code=error.status_code,
                 code=error.code,
                 request_id=error.request_id,
@@ -214,19 +200,18 @@ class _Purchase:
                 endpoint=error.endpoint,
             ) from error
         chosen, *others = found
-        self.records.write_submitted(self.tag, self.generation, chosen.id)
+        self.records.write_submitted(self.tag, self.purchase.call, chosen.id)
         self.log.info("The submission was accepted: list %s (%s).", chosen.id, chosen.processing_status)
-        adopt = Adopt(chosen, self.generation, tuple(each.id for each in others))
-        return _adopted(self.intent, adopt, self.log, bought=True)
+        return _use(Adopt(chosen, self.tag, tuple(each.id for each in others)), self.log, bought=True)
 
-    def read_back(self, list_id: str) -> LeadList | None:
+    def _read_back(self, list_id: str) -> LeadList | None:
         """Read the list just bought: without the tag in its name a later attempt could not find it."""
         try:
-            seen = self.reader.get_list(list_id)
+            seen = self.api.get_list(list_id)
         except exceptions.MachFiveError as error:
             self.log.info("List %s could not be read yet. %s", list_id, error)
             return None
-        if self.intent.generation_of(seen) != self.generation:
+        if self.purchase.tag_of(seen) != self.tag:
             self.log.warning(
                 "MachFive shows list %s as %r, without the tag %s: a later try could not recognise it by name. Before "
                 "you clear this task, rename the list in the MachFive app so that its name holds the tag; otherwise "
@@ -237,10 +222,10 @@ class _Purchase:
             )
         return seen
 
-    def find_duplicates(self, list_id: str) -> Adopt | None:
+    def _find_duplicates(self, list_id: str) -> Adopt | None:
         """Search once more after a purchase that may be a duplicate: the earlier list may have shown up meanwhile."""
         try:
-            found = [each for each in self.bought_lists() if not each.is_failed]
+            found = [each for each in self._bought_lists() if not each.is_failed]
         except exceptions.MachFiveError as error:
             self.log.warning("Whether the batch was bought twice could not be checked. %s", error)
             return None
@@ -248,69 +233,64 @@ class _Purchase:
             return None
         chosen = found[0]
         duplicates = {list_id, *(each.id for each in found)} - {chosen.id}
-        return Adopt(chosen, self.generation, tuple(sorted(duplicates)))
+        return Adopt(chosen, self.tag, tuple(sorted(duplicates)))
 
-    def bought_lists(self) -> list[LeadList]:
-        """Search for the lists of this generation; the oldest comes first."""
-        matching = _search(self.reader, self.intent).matching
-        return sorted((each for generation, each in matching if generation == self.generation), key=by_age)
+    def _bought_lists(self) -> list[LeadList]:
+        """Search for the lists of this generation and round; the oldest comes first."""
+        found = _search(self.api, self.purchase).lists
+        return sorted((each for tag, each in found if tag.names_the_list_of(self.tag)), key=by_age)
 
 
-def _search(reader: Reader, intent: Intent, record: Record | None = None) -> SearchResult:
-    """Read the campaign's lists, newest first, until they are older than the run."""
-    matching: list[tuple[int, LeadList]] = []
-    other_purchases, cut_tags = [], []
-    for each in reader.iter_lists(intent.campaign_id):
-        if intent.since and each.created_at and each.created_at < intent.since:
+def _search(api: Api, purchase: Purchase, record: Record | None = None) -> SearchResult:
+    """Read the lists, newest first, until they are older than the run.
+
+    The first try reads its own campaign. A later one reads all: the DAG may have been edited to another since.
+    """
+    lists: list[tuple[Tag, LeadList]] = []
+    cut_off: list[LeadList] = []
+    for each in api.iter_lists(purchase.campaign_id if purchase.try_number == 1 else None):
+        if purchase.since and each.created_at and each.created_at < purchase.since:
             break
-        generation = intent.generation_of(each)
-        if generation is not None:
-            matching.append((generation, each))
-        elif intent.is_other_purchase(each):
-            other_purchases.append(each)
-        elif intent.has_cut_tag(each):
-            cut_tags.append(each)
-    if record and record.phase == SUBMITTED and record.list_id not in {each.id for _, each in matching}:
-        matching.append((record.generation, _recorded_list(reader, intent, record)))
-    return SearchResult(tuple(matching), tuple(other_purchases), tuple(cut_tags))
+        if tag := purchase.tag_of(each):
+            lists.append((tag, each))
+        elif purchase.may_be_cut_off(each):
+            cut_off.append(each)
+    lists += _recorded(api, purchase, record, {each.id for _, each in lists})
+    return SearchResult(tuple(lists), tuple(cut_off))
 
 
-def _recorded_list(reader: Reader, intent: Intent, record: Record) -> LeadList:
-    """Return the list whose id is on record and whose name does not show the tag: renamed, or not visible yet."""
-    try:
-        return reader.get_list(record.list_id)
-    except exceptions.NotFoundError:
-        # Not visible yet, or deleted. The wait for its completion allows for the first and reports the second.
-        return LeadList(record.list_id, "pending", intent.campaign_id, intent.list_name(record.generation))
+def _recorded(api: Api, purchase: Purchase, record: Record | None, found: set[str]) -> Iterator[tuple[Tag, LeadList]]:
+    """Yield the lists whose ids are on record and whose names do not show the tag: renamed, or not visible yet."""
+    for text, list_id in record.lists.items() if record else ():
+        tag = next(iter(Tag.all_in(text)), None)
+        if tag is None or list_id in found or not tag.concerns(purchase.tag(1)):
+            continue
+        try:
+            yield tag, api.get_list(list_id)
+        except exceptions.NotFoundError:
+            # Not visible yet, or deleted. The wait for its completion allows for the first and reports the second.
+            bought_at = pendulum.from_timestamp(record.time) if record else None
+            yield tag, LeadList(list_id, "pending", None, purchase.list_name(tag), bought_at)
 
 
-def _adopted(
-    intent: Intent,
-    decision: Adopt,
+def _use(
+    adopt: Adopt,
     log: Any,
     *,
     bought: bool = False,
     submitted_at: float | None = None,
     answer: GeneratedSequence | None = None,
 ) -> Submission:
-    chosen = decision.lead_list
-    if decision.duplicates:
+    chosen = adopt.lead_list
+    if adopt.duplicates:
         log.warning(
             "The batch was bought more than once. Using list %s, the oldest; paid for and not used: %s. "
             "MachFive support can tell what happened.",
             chosen.id,
-            ", ".join(decision.duplicates),
+            ", ".join(adopt.duplicates),
         )
     return Submission(
-        list_id=chosen.id,
-        list_name=chosen.custom_name or "",
-        tag=intent.tag(decision.generation),
-        generation=decision.generation,
-        bought=bought,
-        submitted_at=submitted_at,
-        lead_list=chosen,
-        answer=answer,
-        duplicates=decision.duplicates,
+        chosen.id, chosen.custom_name or "", adopt.tag, bought, submitted_at, chosen, answer, adopt.duplicates
     )
 
 

@@ -40,6 +40,8 @@ def build_options(named: Mapping[str, Any], options: Any = None) -> GenerationOp
         _check(name, value)
     if "email_count" in merged:
         merged["email_count"] = int(merged["email_count"])
+    if isinstance(enriched := merged.get("enrichment_enabled"), str):
+        merged["enrichment_enabled"] = enriched.strip().lower() == "true"
     return merged
 
 
@@ -50,7 +52,8 @@ def _check(name: str, value: Any) -> None:
         if not digits and (not isinstance(value, int) or isinstance(value, bool)):
             raise InvalidLeadsError(f"email_count must be a whole number such as 3, not {kind_of(value)} ({value!r}).")
     elif name == "enrichment_enabled":
-        if not isinstance(value, bool):
+        # A template renders to text, so these two words count.
+        if not isinstance(value, bool) and str(value).strip().lower() not in ("true", "false"):
             raise InvalidLeadsError(f"enrichment_enabled must be True or False, not {kind_of(value)}.")
     elif name == "approved_ctas":
         texts = isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value)

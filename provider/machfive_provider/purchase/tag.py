@@ -1,8 +1,7 @@
 """The tag in a list's name, by which a later attempt recognises the list of an earlier one.
 
 The API has no idempotency key (``docs/api.md``). A list's name is the one value that is sent with the purchase and
-shown again with the list. So the name ends in a tag that every attempt of the same purchase computes alike:
-``[af1:<who>-<what>]``, and ``[af1:<who>-<what>#2]`` for the list bought after the first one failed.
+shown again with the list. So the name ends in a tag: ``[af1:<who>-<what>:<round>.<map index>.<sent>#<generation>]``.
 """
 
 from __future__ import annotations
@@ -10,103 +9,102 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cached_property
 from typing import Any
 
-from machfive_provider.api.models import GenerationOptions, Lead, LeadList
+from machfive_provider.api.models import GenerationOptions, Lead
 
-__all__ = ["Intent", "Origin"]
+__all__ = ["Tag", "digest_of_leads", "digest_of_what", "digest_of_who", "may_be_cut_off"]
 
-_LONGEST_NAME = 100  # code points. The user's part of the name is cut here, so that the server need not cut the tag.
-_TAG = re.compile(r"\[af1:(?P<who>[0-9a-f]{10})-(?P<what>[0-9a-f]{12})(?:#(?P<generation>[0-9]+))?\]")
-_CUT_OFF_TAG = re.compile(r"\[af1:[0-9a-f]*-?[0-9a-f]*#?[0-9]*$")
+_TAG = re.compile(
+    r"\[af1:(?P<who>[0-9a-f]{10})-(?P<what>[0-9a-f]{12})"
+    r":(?P<round>[0-9]+)\.(?P<map_index>[0-9]*)\.(?P<sent>[0-9a-f]{6})(?:#(?P<generation>[0-9]+))?\]"
+)
+_CUT_OFF = re.compile(r"\[af1:[0-9a-f]*(?:-[0-9a-f]*(?::[0-9a-f.#]*)?)?$")
 # These options change how a list is shown or announced, not the emails. Changing them does not make another purchase.
 _NOT_IN_RESULT = ("list_name", "notification_email")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Who buys: the same for every attempt of a task in a DAG run, and for all its map indexes.
+class Tag:
+    """What a list's name tells of its purchase. Two lists with equal ``who`` and ``what`` are the same purchase.
 
-    :param namespace: from the connection, for deployments that share a workspace
-    :param round: with ``on_existing_list="resubmit"``, the number of the clear; None otherwise
+    :param who: digest of the task, its DAG run and the connection's namespace
+    :param what: digest of the campaign, the leads and the options
+    :param round: the task instance's ``max_tries`` when it was bought, which tells clears apart
+    :param map_index: of the task instance; None if it is not mapped
+    :param sent: short digest of the leads that were sent
+    :param generation: 1 for the first list of this purchase, 2 for the one bought after the first failed
     """
 
-    dag_id: str
-    run_id: str
-    task_id: str
-    namespace: str | None = None
-    round: int | None = None
+    who: str
+    what: str
+    round: int
+    map_index: int | None
+    sent: str
+    generation: int = 1
 
+    def __str__(self) -> str:
+        index = "" if self.map_index is None else self.map_index
+        generation = "" if self.generation == 1 else f"#{self.generation}"
+        return f"[af1:{self.who}-{self.what}:{self.round}.{index}.{self.sent}{generation}]"
 
-@dataclass(frozen=True)
-class Intent:
-    """What is to be bought, for whom.
-
-    :param options: as the user set them; ``list_name`` is the name without the tag
-    :param since: the search stops at lists created before it; None searches through all
-    """
-
-    origin: Origin
-    campaign_id: str
-    leads: tuple[Lead, ...]
-    options: GenerationOptions
-    since: datetime | None = None
-
-    @cached_property
-    def who(self) -> str:
-        """The first part of the tag: the task in its DAG run."""
-        origin = self.origin
-        return _digest([origin.namespace, origin.dag_id, origin.run_id, origin.task_id, origin.round])[:10]
-
-    @cached_property
-    def what(self) -> str:
-        """The second part of the tag: campaign, leads (in any order) and options."""
-        what = [
-            self.campaign_id,
-            sorted(json.dumps(lead.to_json(), sort_keys=True) for lead in self.leads),
-            {name: value for name, value in self.options.items() if name not in _NOT_IN_RESULT},
+    @classmethod
+    def all_in(cls, name: str | None) -> list[Tag]:
+        """Return all whole tags in a name."""
+        return [
+            cls(
+                found["who"],
+                found["what"],
+                int(found["round"]),
+                int(found["map_index"]) if found["map_index"] else None,
+                found["sent"],
+                int(found["generation"] or 1),
+            )
+            for found in _TAG.finditer(name or "")
         ]
-        return _digest(what)[:12]
 
-    @property
-    def base(self) -> str:
-        """``<who>-<what>``: the same for all attempts of one purchase."""
-        return f"{self.who}-{self.what}"
+    def concerns(self, other: Tag) -> bool:
+        """Whether the same task has bought it: the same purchase, or another one in the same round and map index."""
+        place = (self.round, self.map_index) == (other.round, other.map_index)
+        return self.who == other.who and (self.what == other.what or place)
 
-    def tag(self, generation: int) -> str:
-        """Return the tag of a generation: 1 is the first list, 2 the one bought after the first failed."""
-        return f"[af1:{self.base}]" if generation == 1 else f"[af1:{self.base}#{generation}]"
+    def names_the_list_of(self, other: Tag) -> bool:
+        """Whether both are of the same list: of one purchase, round and generation."""
+        return (self.who, self.what, self.round, self.generation) == (
+            other.who,
+            other.what,
+            other.round,
+            other.generation,
+        )
 
-    def list_name(self, generation: int) -> str:
-        """Return the name to send: the user's, cut if it is too long, and the whole tag."""
-        tag = self.tag(generation)
-        shown = str(self.options.get("list_name") or "").strip() or f"{self.origin.dag_id} {self.origin.task_id}"
-        return f"{shown[: _LONGEST_NAME - len(tag) - 1].strip()} {tag}"
 
-    def is_tagged(self, tag: str) -> bool:
-        """Whether a tag names the same campaign, leads and options, whoever bought them."""
-        return f"-{self.what}" in tag
+def may_be_cut_off(name: str | None, who: str, what: str) -> bool:
+    """Whether a name ends in the beginning of a tag of this purchase, because the server cut the name short."""
+    cut = _CUT_OFF.search(name or "")
+    ours = f"[af1:{who}-{what}"
+    return cut is not None and (ours.startswith(cut[0]) or cut[0].startswith(ours))
 
-    def generation_of(self, lead_list: LeadList) -> int | None:
-        """Return the generation of a list of this intent, None for any other list."""
-        for tag in _TAG.finditer(lead_list.custom_name or ""):
-            if (tag["who"], tag["what"]) == (self.who, self.what):
-                return int(tag["generation"] or 1)
-        return None
 
-    def is_other_purchase(self, lead_list: LeadList) -> bool:
-        """Whether the same task bought this list in the same run with other leads, options or campaign."""
-        tags = list(_TAG.finditer(lead_list.custom_name or ""))
-        return any(tag["who"] == self.who and tag["what"] != self.what for tag in tags)
+def digest_of_who(namespace: str | None, dag_id: str, run_id: str, task_id: str) -> str:
+    """Return the digest of who buys: the same for every attempt of a task in a DAG run, and for all map indexes."""
+    return _digest([namespace, dag_id, run_id, task_id])[:10]
 
-    def has_cut_tag(self, lead_list: LeadList) -> bool:
-        """Whether the name ends in the beginning of our tag, because the server cut the name short."""
-        cut = _CUT_OFF_TAG.search(lead_list.custom_name or "")
-        ours = f"[af1:{self.base}"
-        return cut is not None and (ours.startswith(cut[0]) or cut[0].startswith(ours))
+
+def digest_of_what(campaign_id: str, leads: Iterable[Lead], options: GenerationOptions) -> str:
+    """Return the digest of what is bought; the order of the leads does not matter."""
+    result = {name: value for name, value in options.items() if name not in _NOT_IN_RESULT}
+    return _digest([campaign_id, _plain(leads), result])[:12]
+
+
+def digest_of_leads(leads: Iterable[Lead]) -> str:
+    """Return the short digest of the leads that are sent; their order does not matter."""
+    return _digest(_plain(leads))[:6]
+
+
+def _plain(leads: Iterable[Lead]) -> list[str]:
+    return sorted(json.dumps(lead.to_json(), sort_keys=True) for lead in leads)
 
 
 def _digest(value: Any) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from airflow.triggers.base import TriggerEvent
 
@@ -23,8 +24,7 @@ class MachFiveCapacityTrigger(PlainTrigger):
     :param poll_interval: seconds between reads of the workspace
     :param limit: how many batches ran when the task was refused, None if it was not or could not tell
     :param not_before: epoch seconds before which the API may not be asked (Retry-After), 0 if it did not say
-    :param try_number: carried through to the resumed task
-    :param absent_since: carried through to the resumed task; epoch seconds
+    :param attempt: returned in the event as it is
     """
 
     def __init__(
@@ -35,8 +35,7 @@ class MachFiveCapacityTrigger(PlainTrigger):
         poll_interval: float,
         limit: int | None = None,
         not_before: float = 0.0,
-        try_number: int = 1,
-        absent_since: float | None = None,
+        attempt: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.machfive_conn_id = machfive_conn_id
@@ -45,8 +44,7 @@ class MachFiveCapacityTrigger(PlainTrigger):
         self.poll_interval = poll_interval
         self.limit = limit
         self.not_before = not_before
-        self.try_number = try_number
-        self.absent_since = absent_since
+        self.attempt = dict(attempt or {})
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: that the task may submit, or the error that it is to raise."""
@@ -63,7 +61,7 @@ class MachFiveCapacityTrigger(PlainTrigger):
         except exceptions.MachFiveError as error:
             payload = events.failed(error)
         else:
-            payload = events.submit(self.asked_at, self.try_number, self.absent_since)
+            payload = events.submit(self.attempt)
         # Nothing may follow the yield: a trigger that goes on is told that it was killed.
         yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
 

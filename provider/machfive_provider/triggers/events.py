@@ -12,7 +12,17 @@ from machfive_provider.api.models import LeadList
 
 __all__ = ["ended", "error_from_json", "error_to_json", "failed", "read", "submit"]
 
-_PLAIN = ("message", "status_code", "code", "detail", "request_id", "endpoint", "retry_after")
+_CONTEXT = (
+    "status_code",
+    "code",
+    "detail",
+    "request_id",
+    "endpoint",
+    "retry_after",
+    "remedy",
+    "attempts",
+    "tried_for",
+)
 
 
 def ended(lists: Iterable[LeadList], started_at: float, deadline: float) -> dict[str, Any]:
@@ -25,23 +35,12 @@ def ended(lists: Iterable[LeadList], started_at: float, deadline: float) -> dict
     return {"status": "ended", "lists": plain, "started_at": started_at, "deadline": deadline}
 
 
-def submit(
-    asked_at: float, try_number: int = 1, absent_since: float | None = None, *, granted: bool = True
-) -> dict[str, Any]:
+def submit(attempt: Mapping[str, Any]) -> dict[str, Any]:
     """Return the event for a task that is to search for its list again, and to submit if there is none.
 
-    :param asked_at: epoch seconds at which the task first asked for capacity
-    :param try_number: the try that deferred
-    :param absent_since: epoch seconds of its first search without the list; None if an earlier POST is not possible
-    :param granted: whether it comes from the queue for capacity, with a slot reserved for it
+    :param attempt: how far the task is with its purchase, as it gave it to the trigger
     """
-    return {
-        "status": "submit",
-        "asked_at": asked_at,
-        "try_number": try_number,
-        "absent_since": absent_since,
-        "granted": granted,
-    }
+    return {"status": "submit", "attempt": dict(attempt)}
 
 
 def failed(error: exceptions.MachFiveError) -> dict[str, Any]:
@@ -69,8 +68,9 @@ def error_to_json(error: exceptions.MachFiveError) -> dict[str, Any]:
     """Return an error as plain JSON."""
     return {
         "class": type(error).__name__,
+        "message": error.message,
         "occurred_at": error.occurred_at.to_iso8601_string(),
-        **{name: getattr(error, name) for name in _PLAIN},
+        **{name: getattr(error, name) for name in _CONTEXT},
     }
 
 
@@ -89,7 +89,7 @@ def error_from_json(data: Mapping[str, Any]) -> exceptions.MachFiveError:
     """
     name = data.get("class")
     known = getattr(exceptions, name) if name in exceptions.__all__ else exceptions.MachFiveTransientError
-    context = {field: data.get(field) for field in _PLAIN if field != "message"}
+    context = {field: data[field] for field in _CONTEXT if field in data}
     error: exceptions.MachFiveError = known(
         str(data.get("message")), occurred_at=_moment(data.get("occurred_at")), **context
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 from airflow.triggers.base import TriggerEvent
 
 from machfive_provider import exceptions
 from machfive_provider.api import protocol
+from machfive_provider.purchase.tag import Tag
 from machfive_provider.triggers import events
 from machfive_provider.triggers.base import PlainTrigger
 from machfive_provider.waiting.decision import jittered
@@ -19,43 +21,38 @@ __all__ = ["MachFiveUnansweredPurchaseTrigger"]
 
 
 class MachFiveUnansweredPurchaseTrigger(PlainTrigger):
-    """Ends when a list with the tag shows up, or at ``until``; sends GETs only.
+    """Ends when a list shows up that the task has to know of, or at ``until``; sends GETs only.
 
-    Either way the task then searches once more and decides itself (``purchase.decision``).
+    Such a list has the task's tag: of the same purchase, or of the same round and map index. Either way the task then
+    searches once more and decides itself (``purchase.decision``).
 
     :param machfive_conn_id: the connection's id
-    :param campaign_id: the campaign to search
-    :param tag: the tag to search for in the lists' names
+    :param tag: the tag of the list that the task would buy
+    :param known: ids of lists that the task has seen already
     :param since: epoch seconds; the search stops at lists created before it
     :param until: epoch seconds at which to stop waiting
     :param poll_interval: seconds between searches
-    :param asked_at: epoch seconds at which the task first asked for capacity; returned in the event
-    :param try_number: of the task; returned in the event
-    :param absent_since: epoch seconds of the task's first search without the list; returned in the event
+    :param attempt: returned in the event as it is
     """
 
     def __init__(
         self,
         machfive_conn_id: str,
-        campaign_id: str,
         tag: str,
+        known: list[str],
         since: float,
         until: float,
         poll_interval: float,
-        asked_at: float,
-        try_number: int,
-        absent_since: float,
+        attempt: dict[str, Any],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.machfive_conn_id = machfive_conn_id
-        self.campaign_id = campaign_id
         self.tag = tag
+        self.known = known
         self.since = since
         self.until = until
         self.poll_interval = poll_interval
-        self.asked_at = asked_at
-        self.try_number = try_number
-        self.absent_since = absent_since
+        self.attempt = attempt
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: the task is to search again and decide, or to raise the error."""
@@ -63,11 +60,10 @@ class MachFiveUnansweredPurchaseTrigger(PlainTrigger):
             async with shared_client(self.machfive_conn_id) as reader:
                 await self._wait(reader)
         except exceptions.MachFiveError as error:
-            event = TriggerEvent(events.failed(error))  # type: ignore[no-untyped-call]
+            payload = events.failed(error)
         else:
-            carried = events.submit(self.asked_at, self.try_number, self.absent_since, granted=False)
-            event = TriggerEvent(carried)  # type: ignore[no-untyped-call]
-        yield event
+            payload = events.submit(self.attempt)
+        yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Only log: Airflow 3.3 also calls this when a stalled triggerer wakes up, without any action by a user."""
@@ -81,18 +77,19 @@ class MachFiveUnansweredPurchaseTrigger(PlainTrigger):
         while (left := self.until - time.time()) > 0:
             await asyncio.sleep(min(jittered(self.poll_interval), left))
             try:
-                if await self._is_listed(reader):
-                    self.log.info("The list of the earlier submission has shown up.")
+                if await self._shows_up(reader):
+                    self.log.info("A list of an earlier submission has shown up.")
                     return
             except exceptions.MachFiveTransientError as error:
-                self.log.info("The search for the list failed and is tried again. %s", error)
+                self.log.warning("The search for the list failed and is tried again. %s", error)
 
-    async def _is_listed(self, reader: SharedClient) -> bool:
-        pages = protocol.ListPages(self.campaign_id)
+    async def _shows_up(self, reader: SharedClient) -> bool:
+        ours, pages = Tag.all_in(self.tag)[0], protocol.ListPages()
         while not pages.done:
             for each in pages.take(await reader.send(pages.call())):
                 if each.created_at and each.created_at.timestamp() < self.since:
                     return False
-                if self.tag in (each.custom_name or ""):
+                tags = Tag.all_in(each.custom_name)
+                if each.id not in self.known and any(tag.concerns(ours) for tag in tags):
                     return True
         return False
