@@ -141,6 +141,18 @@ class AirflowApi:
         body = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "reset_dag_runs": True}
         self._call("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
 
+    def clear_task(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> None:
+        """Clear one task instance, as its user would in the UI."""
+        which = task_id if map_index < 0 else [task_id, map_index]
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "only_failed": False,
+            "reset_dag_runs": True,
+            "task_ids": [which],
+        }
+        self._call("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
+
     def delete_run(self, dag_id: str, run_id: str) -> None:
         """Delete a run with all that Airflow knows of it."""
         self._call("DELETE", _run_path(dag_id, run_id))

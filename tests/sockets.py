@@ -14,7 +14,7 @@ from machfive_provider.api.client import AsyncMachFiveClient, MachFiveClient
 from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.retries import RetryPolicy
 
-NO_PAUSE = RetryPolicy(base=0.0)  # the default's five attempts, without the pauses between them
+NO_PAUSE = RetryPolicy(attempts=5, base=0.0)
 
 
 class Awaited:

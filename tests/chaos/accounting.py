@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +13,16 @@ from machfive_provider.sandbox import Sandbox
 from tests.chaos.faults import POST
 from tests.chaos.plan import Plan
 
+_TAG = re.compile(r"\[af1:([0-9a-f]+-[0-9a-f]+)")
+_BATCH = re.compile(r"@b([0-9]+)\.([a-z]+)\.")
+
 
 @dataclass(frozen=True)
 class Accounts:
     """The figures, and a line of text for each thing that is wrong.
 
-    A list that failed cannot be delivered and has to be bought again: its credits are counted apart.
+    A list that failed cannot be delivered and has to be bought again: its credits are counted apart, as are those of
+    purchases that users asked for on top (`people.py`).
     """
 
     batches: int
@@ -25,6 +31,7 @@ class Accounts:
     leads_delivered: int
     bought_twice: int
     credits: int
+    credits_on_top: int
     credits_failed: int
     lists_failed: int
     refused: int
@@ -41,19 +48,28 @@ class Accounts:
         return self.credits / self.leads_delivered if self.leads_delivered else 0.0
 
 
-def check_accounts(plan: Plan, sandbox: Sandbox, results: Path) -> Accounts:
-    """Compare the purchases that the sandbox recorded with the files."""
+def check_accounts(plan: Plan, sandbox: Sandbox, results: Path, asked: Mapping[str, int]) -> Accounts:
+    """Compare the purchases that the sandbox recorded with the files.
+
+    :param asked: by the name of a batch, how often a clear asked for another purchase of it, because of an edit
+    """
     failed = {each.id for each in sandbox.lists if each.ends_failed}
     bought = [purchase for purchase in sandbox.purchases if purchase.list_id not in failed]
-    times = Counter(email for purchase in bought for email in purchase.emails)
-    by_batch: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for purchase in bought:
-        by_batch[tuple(sorted(purchase.emails))].append(purchase.list_id)
     # A list's name holds the tag with its generation, so one name twice is one purchase made twice, failed or not.
+    # After an edit and a clear the batch is another purchase, with another tag: such a one each may come on top.
     names = Counter(purchase.list_name for purchase in sandbox.purchases)
-    again = [each for each in sandbox.purchases if names[each.list_name] > 1]
-    twice = {email for each in again for email in each.emails} | {email for email, count in times.items() if count > 1}
-    problems = [f"{emails[0]} …: bought as {', '.join(ids)}" for emails, ids in by_batch.items() if len(ids) > 1]
+    same = Counter(_TAG.findall(str(purchase.list_name))[0] for purchase in bought)
+    by_batch: dict[str, list[str]] = defaultdict(list)
+    twice, on_top, problems = set(), 0, []
+    for each in bought:
+        number, mode = _BATCH.findall(each.emails[0])[0]
+        by_batch[f"{mode}-{number}"].append(each.list_id)
+        on_top += each.credits if len(by_batch[f"{mode}-{number}"]) > 1 else 0
+        if names[each.list_name] > 1 or same[_TAG.findall(str(each.list_name))[0]] > 1:
+            twice |= set(each.emails)
+    for batch, ids in by_batch.items():
+        if len(ids) > 1 + asked.get(batch, 0):
+            problems.append(f"{batch}: bought as {', '.join(ids)}, asked for {1 + asked.get(batch, 0)} times at most")
     complete, delivered, wanted = 0, 0, 0
     for mode in plan.modes:
         for number in range(plan.batches):
@@ -69,7 +85,8 @@ def check_accounts(plan: Plan, sandbox: Sandbox, results: Path) -> Accounts:
         leads_wanted=wanted,
         leads_delivered=delivered,
         bought_twice=len(twice),
-        credits=sum(purchase.credits for purchase in bought),
+        credits=sum(purchase.credits for purchase in bought) - on_top,
+        credits_on_top=on_top,
         credits_failed=sum(each.credits for each in sandbox.purchases if each.list_id in failed),
         lists_failed=len(failed),
         refused=sum(1 for each in sandbox.requests_to(POST) if each.status == 429 and each.fault is None),

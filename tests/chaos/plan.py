@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from machfive_provider.sandbox import SandboxSettings
 from tests.chaos.faults import FEW, GAPS, HEAD_START, Amounts
 from tests.chaos.kills import BOTH, SUPERVISOR, TASK, TRIGGERER, KillPlan
+from tests.chaos.people import PeoplePlan
 
 HEARTBEAT_TIMEOUT = 20
 FULL = 160
@@ -24,6 +25,7 @@ class Wanted:
     kinds: int
     kills: int
     kills_within_post: int
+    edits_and_clears: int = 0
 
     def scaled(self, size: float) -> Wanted:
         """Return the requirements for a run of another size; the number of kinds of faults stays."""
@@ -43,6 +45,7 @@ class Plan:
     amounts: Amounts = field(default_factory=Amounts)
     gaps: Mapping[str, int] = field(default_factory=lambda: GAPS)
     head_start: float = HEAD_START
+    people: PeoplePlan = field(default_factory=PeoplePlan)
     leads: int = 3
     in_flight: int = 28
     parallelism: int = 28
@@ -81,9 +84,12 @@ def full(mode: str, seed: int, batches: int = FULL) -> Plan:
         seed=seed,
         modes=(mode,),
         batches=batches,
-        wanted=Wanted(150, 500, 20, 25, 40, 10).scaled(size),
+        wanted=Wanted(150, 500, 20, 25, 40, 10, 46).scaled(size),
         kills=KillPlan({what: math.ceil(count * size) for what, count in kills.items()}),
         amounts=Amounts().scaled(size),
+        people=PeoplePlan(
+            retries=math.ceil(6 * size), edits=math.ceil(16 * size), clears=math.ceil(24 * size), at_the_end=4
+        ),
     )
 
 

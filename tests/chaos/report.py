@@ -33,6 +33,9 @@ def table(outcome: Outcome) -> str:
         ("leads lost", str(accounts.leads_lost)),
         ("leads bought twice", str(accounts.bought_twice)),
         ("credits ÷ leads delivered", f"{accounts.credits} ÷ {accounts.leads_delivered} = {accounts.price:.3f}"),
+        ("credits of purchases after edits", str(accounts.credits_on_top)),
+        ("edits and clears", _counted(outcome.people.done)),
+        ("advice that was just followed", str(len(outcome.people.repeated))),
         ("credits of failed lists", f"{accounts.credits_failed}, {accounts.lists_failed} lists"),
     ]
     width = max(len(name) for name, _ in lines)
@@ -50,11 +53,13 @@ def shortcomings(outcome: Outcome) -> list[str]:
         *((f"faults {name!r}", injector.by_name[name], wanted.each_http_kind) for name in HTTP_KINDS),
         ("SIGKILLs", len(killer.kills), wanted.kills),
         ("SIGKILLs within a POST", killer.within_post, wanted.kills_within_post),
+        ("edits and clears", outcome.people.done.total(), wanted.edits_and_clears),
     ]
     none = [
         ("leads lost", accounts.leads_lost),
         ("leads bought twice", accounts.bought_twice),
         ("errors without a typed class", len(outcome.endings.untyped)),
+        ("tasks told to do what was just done", len(outcome.people.repeated)),
         ("tasks without success", len(outcome.unfinished)),
         ("files missing or incomplete", accounts.batches - accounts.complete_files),
     ]
@@ -62,7 +67,7 @@ def shortcomings(outcome: Outcome) -> list[str]:
     found += [f"{name}: {count}, wanted none" for name, count in none if count]
     if accounts.credits != accounts.leads_delivered:
         found.append(f"credits ÷ leads delivered: {accounts.price:.3f}, wanted 1.000")
-    return [*found, *accounts.problems, *outcome.unfinished]
+    return [*found, *accounts.problems, *outcome.people.repeated, *outcome.unfinished]
 
 
 def _by_target(outcome: Outcome, name: str) -> str:

@@ -18,6 +18,7 @@ from scripts.restarting_airflow import RestartingAirflow
 from tests.chaos.accounting import Accounts, check_accounts
 from tests.chaos.faults import FaultInjector
 from tests.chaos.kills import Killer
+from tests.chaos.people import RETRIES, People, key_of
 from tests.chaos.plan import Plan
 from tests.chaos.task_logs import Endings, read_endings
 
@@ -37,6 +38,7 @@ class Outcome:
     runs: tuple[DagRunResult, ...]
     injector: FaultInjector
     killer: Killer
+    people: People
     accounts: Accounts
     endings: Endings
     component_ends: Mapping[str, int]
@@ -60,11 +62,13 @@ class ChaosRun:
         self.folder = folder
         self.results = folder / "results"
         self.results.mkdir(parents=True)
+        self._edits = folder / "edits.json"
         self._say = say
         self._began = time.monotonic()
 
     def run(self) -> Outcome:
         """Run all batches to their end; the sandbox and Airflow are stopped in any case."""
+        self._edits.write_text(json.dumps({"retries": RETRIES[0], "batches": {}}), encoding="utf-8")
         with Sandbox(self.plan.sandbox_settings()) as sandbox, self._airflow(sandbox) as airflow:
             injector = FaultInjector(sandbox, self.plan.amounts, self.plan.seed, self.plan.gaps, self.plan.head_start)
             dag_ids = [f"chaos_{mode}" for mode in self.plan.modes]
@@ -75,19 +79,25 @@ class ChaosRun:
                 airflow.unpause(dag_id)
             self._began = time.monotonic()
             killer = Killer(sandbox, airflow, self.plan.kills, self.plan.seed)
-            runs = self._watch(airflow, dag_ids, injector, killer)
+            batches = {
+                key_of(self.plan.batches, mode, number): f"{mode}-{number:03d}"
+                for mode in self.plan.modes
+                for number in range(self.plan.batches)
+            }
+            people = People(airflow, self.plan.people, self.plan.seed, self._edits, batches)
+            runs = self._watch(airflow, dag_ids, injector, killer, people)
             seconds = time.monotonic() - self._began
             ends = airflow.ends()
         endings = read_endings(airflow.home.logs)
-        return Outcome(
-            self.plan, seconds, runs, injector, killer, check_accounts(self.plan, sandbox, self.results), endings, ends
-        )
+        accounts = check_accounts(self.plan, sandbox, self.results, people.asked)
+        return Outcome(self.plan, seconds, runs, injector, killer, people, accounts, endings, ends)
 
     @contextmanager
     def _airflow(self, sandbox: Sandbox) -> Iterator[RestartingAirflow]:
         connection = {"conn_type": "machfive", "host": sandbox.base_url, "password": sandbox.api_key}
         settings = {
-            "campaign_id": sandbox.campaign_id,
+            "campaign_ids": [each.id for each in sandbox.workspaces[0].campaigns[:2]],
+            "edits": str(self._edits),
             "results": str(self.results),
             "modes": self.plan.modes,
             "batches": self.plan.batches,
@@ -113,10 +123,11 @@ class ChaosRun:
             yield airflow
 
     def _watch(
-        self, airflow: RestartingAirflow, dag_ids: list[str], injector: FaultInjector, killer: Killer
+        self, airflow: RestartingAirflow, dag_ids: list[str], injector: FaultInjector, killer: Killer, people: People
     ) -> tuple[DagRunResult, ...]:
         """Script faults, kill and poll in steps of 0.1 s: Airflow does not announce that a process has started."""
-        pace, next_poll = threading.Event(), 0.0
+        # Not at once: Airflow's API server starts many tasks then, with few connections to its database.
+        pace, next_poll = threading.Event(), time.monotonic() + 15.0
         runs: tuple[DagRunResult, ...] = ()
         while True:
             done = len(list(self.results.glob("*.jsonl"))) / (self.plan.batches * len(self.plan.modes))
@@ -127,11 +138,20 @@ class ChaosRun:
             now = time.monotonic()
             if now >= next_poll or (done >= 1 and now >= next_poll - POLL_SECONDS + 2):
                 runs = self._poll(airflow, dag_ids) or runs
-                self._report(runs, injector, killer)
-                next_poll = time.monotonic() + POLL_SECONDS
+                self._report(runs, injector, killer, people)
+                next_poll = time.monotonic() + (10.0 if people.left else POLL_SECONDS)
+                if self._act(people, runs):
+                    runs = ()
                 if (runs and all(run.state in FINISHED for run in runs)) or self._is_over(killer.sandbox):
                     return runs
             pace.wait(STEP_SECONDS)
+
+    def _act(self, people: People, runs: tuple[DagRunResult, ...]) -> bool:
+        try:
+            return people.step(runs)
+        except (httpx.TransportError, AirflowApiError) as busy:
+            self._say(f"Airflow's API did not answer: {busy}")
+            return False
 
     def _is_over(self, sandbox: Sandbox) -> bool:
         """Tell whether time is up, or whether a run without the search has bought twice often enough."""
@@ -147,7 +167,7 @@ class ChaosRun:
             self._say(f"Airflow's API did not answer: {busy}")
             return ()
 
-    def _report(self, runs: tuple[DagRunResult, ...], injector: FaultInjector, killer: Killer) -> None:
+    def _report(self, runs: tuple[DagRunResult, ...], injector: FaultInjector, killer: Killer, people: People) -> None:
         tasks = [task for run in runs for task in run.tasks]
         done = sum(task.state == "success" for task in tasks)
         states = sorted({str(task.state) for task in tasks} - {"success", "None"})
@@ -155,5 +175,6 @@ class ChaosRun:
         self._say(
             f"{time.monotonic() - self._began:4.0f} s  {done}/{self.plan.batches * len(self.plan.modes)} done, "
             f"{len(injector.hits)} faults ({injector.left} left), "
-            f"{len(killer.kills)} kills ({killer.within_post} within a POST, {killer.left} left); {counts}"
+            f"{len(killer.kills)} kills ({killer.within_post} within a POST, {killer.left} left), "
+            f"{people.done.total()} edits and clears ({people.left} left); {counts}"
         )
