@@ -11,7 +11,7 @@ import socket
 import sqlite3
 from collections.abc import Callable
 from configparser import ConfigParser
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -230,13 +230,14 @@ def test_server_errors_while_polling_and_a_late_export_heal(
 
 
 def test_nothing_listens_beyond_loopback(live: LiveAirflow, run_ids: dict[str, str]) -> None:
-    members = session_members(live.session_id)
-    listening = {
-        connection.laddr.ip
-        for process in members
-        for connection in process.net_connections(kind="tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.family in (socket.AF_INET, socket.AF_INET6)
-    }
+    listening = set()
+    for process in session_members(live.session_id):
+        with suppress(psutil.NoSuchProcess):  # a task's process may have ended since
+            listening |= {
+                connection.laddr.ip
+                for connection in process.net_connections(kind="tcp")
+                if connection.status == psutil.CONN_LISTEN and connection.family in (socket.AF_INET, socket.AF_INET6)
+            }
     assert listening
     assert listening <= {"127.0.0.1", "::1"}
 
