@@ -93,8 +93,8 @@ def search_and_decide(
             )
         case WaitForUnanswered(generation) if absent_since is None:
             log.warning(
-                "An earlier try may have submitted this batch without getting the response, and no list is named "
-                "%s. Looking for it for %s before buying; nothing is spent meanwhile.",
+                "An earlier try may have submitted this batch without getting the response, and no list has "
+                "%s in its name. Looking for it for %s before buying; nothing is spent meanwhile.",
                 purchase.tag(generation),
                 duration(shows_within(purchase, record)),
             )
@@ -284,7 +284,7 @@ def _use(
     chosen = adopt.lead_list
     if adopt.duplicates:
         log.warning(
-            "The batch was bought more than once. Using list %s, the oldest; paid for and not used: %s. "
+            "The batch was bought more than once. Using list %s; paid for and not used: %s. "
             "MachFive support can tell what happened.",
             chosen.id,
             ", ".join(adopt.duplicates),

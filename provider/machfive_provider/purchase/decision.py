@@ -1,12 +1,12 @@
 """Decides whether a try adopts a list, buys the batch, waits or fails. Pure: no I/O, no clock.
 
 A *purchase* is one batch of leads for one task in one DAG run. A *round* is the first try with its automatic retries,
-or those after a clear (``Purchase.round``). Each list of a purchase has a *generation*: 1 is the first, 2 the one
-bought because the first failed. The rules of :func:`decide_purchase`; the first that applies decides:
+or those after a clear (``Purchase.round``). Each further list of a purchase has the next *generation*: after a failure,
+or after a clear with ``resubmit``. The rules of :func:`decide_purchase`; the first that applies decides:
 
-1. Lists of this purchase have not failed: adopt the best. Those of the own round come first; without any, those of the
-   round bought last (with ``on_existing_list="resubmit"`` none). Of one round, completed ones come first, then the
-   oldest. ``on_existing_list="fail"`` fails instead, unless an earlier try of the own round bought it.
+1. Lists of this purchase have not failed: adopt the best. Those of the own round come first; without any, those of
+   the round with the newest list (with ``on_existing_list="resubmit"`` none). Of one round, completed ones come first,
+   then the oldest. ``on_existing_list="fail"`` fails instead, unless an earlier try of the own round bought it.
 2. Its lists of the own round failed more often than ``max_resubmissions``: fail.
 3. An earlier try of the own round bought a list for this task and map index with another campaign, other leads or
    options, and that list has not failed: fail. Buying the changed batch too would pay for most leads twice.

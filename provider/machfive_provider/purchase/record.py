@@ -1,8 +1,9 @@
 """What one try of a task leaves for the next in Airflow's task state store (Airflow 3.3 and later).
 
-The record saves time: with it the next try knows whether a POST may be unanswered, and need not wait for a list to show
-up. That nothing is bought twice rests on the tag in the list's name alone. Airflow keeps one store for each task
-instance. A user, ``clear_on_success`` or an upgrade can empty it, so a later try takes no record as "not known".
+The tag in the list's name is the main protection against buying twice. The record adds to it: it finds a list whose
+name has lost the tag, stops a process that Airflow has replaced, and saves the wait for a list to show up. Airflow
+keeps one store for each task instance. A user, ``clear_on_success`` or an upgrade can empty it, so a later try takes no
+record as "not known".
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class RecordStore:
     def begin(self, try_number: int) -> None:
         """Read the record. The first try writes one, before anything can be sent, so that it need not be guessed later.
 
-        A later try that finds none does not: its own death would make "nothing sent" of what is not known.
+        A later try that finds none writes none. If it did and died, the next would read "nothing sent" although a POST
+        may be unanswered.
         """
         if self._store is None:
             return

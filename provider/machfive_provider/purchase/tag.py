@@ -35,7 +35,7 @@ class Tag:
     :param round: the task instance's ``max_tries`` when it was bought, which tells clears apart
     :param map_index: of the task instance; None if it is not mapped
     :param sent: short digest of the leads that were sent
-    :param generation: 1 for the first list of this purchase, 2 for the one bought after the first failed
+    :param generation: 1 for the first list, then counted up: after a failure, or a clear with ``resubmit``
     """
 
     who: str

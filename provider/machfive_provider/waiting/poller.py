@@ -7,7 +7,7 @@ to it; the poller polls again. A round takes what is due:
    for n lists that are due, 2 + n/10 pages at most. What a page shows counts for all triggers, due or
    not.
 2. Pages may not show a list that is due: it has ended, it moved between two pages, or the limit was reached before it.
-   It is asked for by id. A page's "completed" is not used: only the list itself has the counts of leads and emails.
+   It is asked for by id. An end seen on a page is not used: only the list itself has the counts of leads and emails.
 3. After eight requests by id that failed, and none that succeeded, the API is taken to be down: the lists that are
    left in the round get the last error without a request.
 
