@@ -40,7 +40,7 @@ def write_export(
     """Write a completed list's emails and return the figures.
 
     csv and json are the API's own bytes; jsonl is one lead a line, made from the json. An odd lead is written as it was
-    sent and counted (DESIGN: an export that was paid for is never withheld).
+    sent and counted: it was paid for (docs/operators.md, "The result is counted").
 
     :param email_count: emails asked for each lead, if known: of a CSV with fewer in all, the json is counted too
     :raises NotReadyError: if the API says that the list has not completed

@@ -157,6 +157,8 @@ def _json_rows(text: str, source: str, *, lines: bool) -> Iterator[Row]:
 
 def _begins_with_lead(text: str) -> bool:
     """Whether the first line is a lead by itself."""
+    if not text.lstrip().startswith("{"):
+        return False  # an array, which may be all of the file
     first = _parsed(re.split(r"[\r\n]", text.lstrip(), maxsplit=1)[0])
     return isinstance(first, Mapping) and not _holds_leads(first)
 

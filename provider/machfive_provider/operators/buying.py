@@ -142,6 +142,16 @@ class Buyer:
                     attempt = replace(attempt, granted=True)
                     self._wait_for_capacity(hook, attempt, error)
 
+    def wait_for(self, bought: Submission, attempt: Attempt) -> Any:
+        """Wait for the list that was bought or adopted, and finish the task with it; may defer."""
+        return self.task.wait_for(
+            self.context,
+            bought.list_id,
+            began_at=attempt.began_at,
+            submitted_at=bought.submitted_at,
+            seen=bought.seen,
+        )
+
     def _purchase(
         self,
         hook: MachFiveHook,

@@ -249,13 +249,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         context["ti"].xcom_push(key="machfive_batch", value=batch)
         if not self.wait_for_completion:
             return bought.list_id
-        return self.wait_for(
-            context,
-            bought.list_id,
-            began_at=attempt.began_at,
-            submitted_at=bought.submitted_at,
-            seen=bought.seen,
-        )
+        return buyer.wait_for(bought, attempt)
 
     def _prepare(self) -> PreparedLeads:
         from machfive_provider.leads.prepare import prepare, read_leads
@@ -315,14 +309,14 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         from machfive_provider.delivery.count import Expected
         from machfive_provider.leads.prepare import prepare, read_leads
         from machfive_provider.purchase.options import build_options
-        from machfive_provider.purchase.tag import Tag, digest_of_what
+        from machfive_provider.purchase.tag import Tag, digest_of_what, sorted_leads
 
         try:
             rows = read_leads(self.leads, self.leads_path, self.columns)
             prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead, columns=self.columns)
             options = build_options(parameters.named_options(self), self.options)
             (tag,) = Tag.all_in(batch["tag"])
-            same = tag.what == digest_of_what(batch["campaign_id"], prepared.leads, options)
+            same = tag.what == digest_of_what(batch["campaign_id"], sorted_leads(prepared.leads), options)
         except (exceptions.MachFivePermanentError, KeyError, ValueError):
             same = False
         if same:

@@ -179,13 +179,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         campaign, call = (self.campaign_id, self.campaign_name), BATCH if self.deferrable else SINGLE
         _, bought = buyer.buy(campaign, prepared.leads, options, call, attempt, single=True)
         if bought.answer is None:
-            return self.wait_for(
-                context,
-                bought.list_id,
-                began_at=attempt.began_at,
-                submitted_at=bought.submitted_at,
-                seen=bought.seen,
-            )
+            return buyer.wait_for(bought, attempt)
         written, left = len(bought.answer.sequence), bought.answer.credits_remaining
         self.log.info(
             "%s written. Credits left in the workspace: %s.",

@@ -108,7 +108,7 @@ def adopted(adopt: Adopt, record: Record | None, log: Any) -> Submission:
 
 
 def submit(api: Api, purchase: Purchase, decision: Buy, records: RecordStore, log: Any) -> Submission:
-    """Send the POST, between its two records, and check what came of it.
+    """Write the intent, send the POST, write the list's id, and check what came of it.
 
     :raises AmbiguousSubmissionError: if the POST may have been accepted and its list was not found
     :raises MachFiveError: as ``records`` and the paid call do
@@ -244,7 +244,7 @@ class _Submit:
 def _search(api: Api, purchase: Purchase, record: Record | None = None) -> SearchResult:
     """Read the lists, newest first, until they are older than the run.
 
-    The first try reads its own campaign. A later one reads all: the DAG may have been edited to another since.
+    The first try reads its own campaign. A later one reads all: the DAG may name another campaign by now.
     """
     lists: list[tuple[Tag, LeadList]] = []
     cut_off: list[LeadList] = []

@@ -7,16 +7,18 @@ or after a clear with ``resubmit``. The rules of :func:`decide_purchase`; the fi
 1. Lists of this purchase have not failed: adopt the best. Those of the own round come first; without any, those of
    the round with the newest list (with ``on_existing_list="resubmit"`` none). Of one round, completed ones come first,
    then the oldest. ``on_existing_list="fail"`` fails instead, unless an earlier try of the own round bought it.
-2. Its lists of the own round failed more often than ``max_resubmissions``: fail.
+2. More generations of the own round failed than ``max_resubmissions``: fail, no retry.
 3. An earlier try of the own round bought a list for this task and map index with another campaign, other leads or
-   options, and that list has not failed: fail. Buying the changed batch too would pay for most leads twice.
-4. No POST of an earlier try can be *unanswered* (sent, without a response that names the list): buy.
-5. The search showed a list whose tag was cut off by the server and may be ours: fail.
+   options, and that list has not failed: fail, no retry. Buying the changed batch too would pay for most leads twice.
+4. Every POST of earlier tries is known to be answered, or none was sent: buy. (A POST is *unanswered* if no response
+   named its list.) Under ``resubmit`` the POSTs of other rounds do not count.
+5. The search showed a list whose tag was cut off by the server and may be ours: fail this try.
 6. A POST may be unanswered, and this try has searched for its list for less than the time in which it shows up: wait.
 7. A POST may be unanswered, but no list has shown up for that long, so it was very likely not accepted: buy, with a
    warning that the batch may be paid for twice.
 
-For example with ``retries=2``: tries 1 to 3 are round 2; after a clear, tries 4 to 6 are round 5.
+A round is named by Airflow's ``max_tries``. For example with ``retries=2``: tries 1 to 3 are round 2; cleared after
+try 3, tries 4 to 6 are round 5.
 
 ``tests/purchase/test_small_worlds.py`` tries the rules against every course of events, up to four tries.
 """
@@ -103,14 +105,14 @@ def decide_purchase(
     """Apply the rules at the top of this module, in their order.
 
     :param record: what the tries before have left; None if it is not known
-    :param absent_since: epoch seconds of this try's first search without a list; None before it
+    :param absent_since: epoch seconds of this try's first search without the unanswered POST's list; None before it
     :param now: epoch seconds of the search
     :raises MachFivePermanentError: by rules 1 and 3; by rule 2 its subclass ``ListFailedError``
     :raises AmbiguousSubmissionError: by rule 5; a later try may succeed
     """
     ours = [(tag, each) for tag, each in search.lists if tag.what == purchase.what]
-    if best := _best(purchase, ours):
-        return _adopt(purchase, best)
+    if adoptable := _adoptable(purchase, ours):
+        return _adopt(purchase, adoptable)
     _refuse_more_resubmissions(purchase, ours)
     _refuse_changes(purchase, search.lists)
     generation = 1 + max((tag.generation for tag, _ in ours), default=0)
@@ -128,7 +130,7 @@ def decide_purchase(
 
 def shows_within(purchase: Purchase, record: Record | None) -> float:
     """Return the seconds within which the list of an unanswered POST shows up, by the call that was made."""
-    may_be_single = purchase.single
+    may_be_single = purchase.single  # the record of a mapped task may be of other leads
     if record and record.phase == INTENT and purchase.map_index is None:
         may_be_single = record.call == SINGLE
     return _SINGLE_SHOWS_WITHIN if may_be_single else _BATCH_SHOWS_WITHIN
@@ -139,7 +141,7 @@ def by_age(lead_list: LeadList) -> tuple[datetime, str]:
     return lead_list.created_at or pendulum.from_timestamp(0), lead_list.id
 
 
-def _best(purchase: Purchase, ours: Sequence[_Found]) -> list[_Found]:
+def _adoptable(purchase: Purchase, ours: Sequence[_Found]) -> list[_Found]:
     """Rule 1: return the lists of one round that may be adopted, the best first."""
     usable = [found for found in ours if not found[1].is_failed]
     candidates = [found for found in usable if found[0].round == purchase.round]
@@ -149,10 +151,10 @@ def _best(purchase: Purchase, ours: Sequence[_Found]) -> list[_Found]:
     return sorted(candidates, key=lambda found: (not found[1].is_completed, *by_age(found[1])))
 
 
-def _adopt(purchase: Purchase, best: Sequence[_Found]) -> Adopt:
-    (tag, chosen), *others = best
-    own = purchase.try_number > 1 and tag.round == purchase.round
-    if purchase.on_existing_list == "fail" and not own:
+def _adopt(purchase: Purchase, adoptable: Sequence[_Found]) -> Adopt:
+    (tag, chosen), *others = adoptable
+    by_earlier_try = purchase.try_number > 1 and tag.round == purchase.round
+    if purchase.on_existing_list == "fail" and not by_earlier_try:
         raise exceptions.MachFivePermanentError(
             f"This very batch is already bought, as list {chosen.id} ({chosen.processing_status}): refused by "
             "on_existing_list='fail'. Nothing was spent now. Use that list, or set on_existing_list='adopt'."
@@ -161,7 +163,7 @@ def _adopt(purchase: Purchase, best: Sequence[_Found]) -> Adopt:
 
 
 def _refuse_more_resubmissions(purchase: Purchase, ours: Iterable[_Found]) -> None:
-    """Rule 2. By rule 1 all lists of the own round have failed, and there is none of another round to use."""
+    """Rule 2. By rule 1 all lists of the own round have failed, and none of another round may be adopted."""
     failed = {tag.generation: each.id for tag, each in ours if tag.round == purchase.round}
     if len(failed) > purchase.max_resubmissions:
         raise exceptions.ListFailedError(
@@ -188,7 +190,7 @@ def _refuse_changes(purchase: Purchase, lists: Iterable[_Found]) -> None:
 
 
 def _may_be_unanswered(purchase: Purchase, lists: Iterable[_Found], record: Record | None) -> bool:
-    """Rule 4: whether an earlier try may have sent a POST and not learned the list's id.
+    """Rules 4 to 7: whether an earlier try may have sent a POST and not learned the list's id.
 
     For instance a worker is killed after it sent the POST and before it wrote the list's id to its record.
     """

@@ -8,7 +8,14 @@ from datetime import datetime
 from functools import cached_property
 
 from machfive_provider.api.models import GenerationOptions, Lead, LeadList
-from machfive_provider.purchase.tag import Tag, digest_of_leads, digest_of_what, digest_of_who, may_be_cut_off
+from machfive_provider.purchase.tag import (
+    Tag,
+    digest_of_leads,
+    digest_of_what,
+    digest_of_who,
+    may_be_cut_off,
+    sorted_leads,
+)
 
 __all__ = ["BATCH", "SINGLE", "Purchase", "credits_needed"]
 
@@ -62,14 +69,16 @@ class Purchase:
         """The first part of the tag."""
         return digest_of_who(self.namespace, self.dag_id, self.run_id, self.task_id)
 
-    @cached_property
+    @property
     def what(self) -> str:
         """The second part of the tag."""
-        return digest_of_what(self.campaign_id, self.leads, self.options)
+        return self._digests[0]
 
     @cached_property
-    def _sent(self) -> str:
-        return digest_of_leads(self.leads)
+    def _digests(self) -> tuple[str, str]:
+        """What, and the leads that are sent. Made together: with 200,000 leads their texts take most of the time."""
+        leads = sorted_leads(self.leads)
+        return digest_of_what(self.campaign_id, leads, self.options), digest_of_leads(leads)
 
     @property
     def credits(self) -> int:
@@ -78,7 +87,7 @@ class Purchase:
 
     def tag(self, generation: int) -> Tag:
         """Return the tag of the list that this try would buy."""
-        return Tag(self.who, self.what, self.round, self.map_index, self._sent, generation)
+        return Tag(self.who, self.what, self.round, self.map_index, self._digests[1], generation)
 
     def list_name(self, tag: Tag) -> str:
         """Return the name of the list with this tag: the user's text, cut if it is too long, and the whole tag."""

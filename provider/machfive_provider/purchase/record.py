@@ -34,7 +34,7 @@ class Record:
     :param tag: of the list in the last POST; empty if nothing was sent
     :param call: the paid call of that POST
     :param time: of writing, epoch seconds
-    :param lists: the ids of all lists that this task instance has bought, by their tags
+    :param lists: all lists that this task instance has bought: tag → list id
     """
 
     phase: str
@@ -50,8 +50,8 @@ class Record:
             record = cls(**value)
         except TypeError:
             return None
-        known = record.phase == NOTHING_SENT or (record.phase in (INTENT, SUBMITTED) and Tag.all_in(str(record.tag)))
-        return record if known and isinstance(record.lists, Mapping) else None
+        is_valid = record.phase == NOTHING_SENT or (record.phase in (INTENT, SUBMITTED) and Tag.all_in(str(record.tag)))
+        return record if is_valid and isinstance(record.lists, Mapping) else None
 
     @property
     def parsed_tag(self) -> Tag | None:
@@ -76,7 +76,7 @@ class RecordStore:
         return cls(context.get("task_state_store"), log)
 
     def begin(self, try_number: int) -> None:
-        """Read the record. The first try writes one, before anything can be sent, so that it need not be guessed later.
+        """Read the record. The first try writes one before anything can be sent, so that later none means "not known".
 
         A later try that finds none writes none. If it did and died, the next would read "nothing sent" although a POST
         may be unanswered.
@@ -114,12 +114,12 @@ class RecordStore:
     def write_submitted(self, tag: Tag, call: str, list_id: str) -> None:
         """Write which list was bought."""
         lists = {**self._lists, str(tag): list_id}
-        self._try(lambda: self._write(Record(SUBMITTED, str(tag), call, time.time(), lists)))
+        self._write_or_warn(lambda: self._write(Record(SUBMITTED, str(tag), call, time.time(), lists)))
 
     def restore(self) -> None:
         """Write back what was there before the intent: the POST bought nothing."""
         before = self.record
-        self._try(lambda: self._write(before) if before else self._store.delete(_KEY))
+        self._write_or_warn(lambda: self._write(before) if before else self._store.delete(_KEY))
 
     @property
     def _lists(self) -> Mapping[str, str]:
@@ -128,7 +128,7 @@ class RecordStore:
     def _write(self, record: Record) -> None:
         self._store.set(_KEY, asdict(record))
 
-    def _try(self, write: Callable[[], Any]) -> None:
+    def _write_or_warn(self, write: Callable[[], Any]) -> None:
         if self._store is None:
             return
         try:

@@ -15,7 +15,7 @@ from typing import Any
 
 from machfive_provider.api.models import GenerationOptions, Lead
 
-__all__ = ["Tag", "digest_of_leads", "digest_of_what", "digest_of_who", "may_be_cut_off"]
+__all__ = ["Tag", "digest_of_leads", "digest_of_what", "digest_of_who", "may_be_cut_off", "sorted_leads"]
 
 _TAG = re.compile(
     r"\[af1:(?P<who>[0-9a-f]{10})-(?P<what>[0-9a-f]{12})"
@@ -92,19 +92,23 @@ def digest_of_who(namespace: str | None, dag_id: str, run_id: str, task_id: str)
     return _digest([namespace, dag_id, run_id, task_id])[:10]
 
 
-def digest_of_what(campaign_id: str, leads: Iterable[Lead], options: GenerationOptions) -> str:
-    """Return the digest of what is bought; the order of the leads does not matter."""
-    result = {name: value for name, value in options.items() if name not in _NOT_IN_RESULT}
-    return _digest([campaign_id, _plain(leads), result])[:12]
-
-
-def digest_of_leads(leads: Iterable[Lead]) -> str:
-    """Return the short digest of the leads that are sent; their order does not matter."""
-    return _digest(_plain(leads))[:6]
-
-
-def _plain(leads: Iterable[Lead]) -> list[str]:
+def sorted_leads(leads: Iterable[Lead]) -> list[str]:
+    """Return the leads as texts in one order, whatever theirs is: what the digests are made of."""
     return sorted(json.dumps(lead.to_json(), sort_keys=True) for lead in leads)
+
+
+def digest_of_what(campaign_id: str, leads: list[str], options: GenerationOptions) -> str:
+    """Return the digest of what is bought.
+
+    :param leads: as :func:`sorted_leads` returns them
+    """
+    result = {name: value for name, value in options.items() if name not in _NOT_IN_RESULT}
+    return _digest([campaign_id, leads, result])[:12]
+
+
+def digest_of_leads(leads: list[str]) -> str:
+    """Return the short digest of the leads that are sent, as :func:`sorted_leads` returns them."""
+    return _digest(leads)[:6]
 
 
 def _digest(value: Any) -> str:

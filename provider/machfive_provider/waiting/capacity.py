@@ -10,14 +10,13 @@ from __future__ import annotations
 import itertools
 from bisect import insort
 from collections.abc import Callable, Iterator, Set
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from machfive_provider import exceptions
 from machfive_provider.api.models import RUNNING
 from machfive_provider.formatting import duration
-from machfive_provider.waiting.decision import jittered
+from machfive_provider.waiting.decision import jittered, read_with_changed_key
 
 if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
@@ -269,20 +268,14 @@ def wait_on_worker(
         if (pause := min(max(pause, queue.paused_for(now())), left)) > 0:
             sleep(pause)
         try:
-            active, trouble = _running_now(hook), None
+            active = read_with_changed_key(hook, lambda: running_batches(hook))
         except exceptions.MachFiveTransientError as error:
             trouble = error
         else:
+            trouble = None
             if queue.update(active, now()):
                 return
         seen = trouble or next(position for _, position in queue.positions(now()))
         progress.tell(log, seen, now())
         pause = max(jittered(interval), (trouble and trouble.retry_after) or 0.0)
     raise no_capacity(now() - asked_at, trouble)
-
-
-def _running_now(hook: MachFiveHook) -> frozenset[str]:
-    with suppress(exceptions.UnauthorizedError):
-        return running_batches(hook)
-    hook.forget_connection()  # keys are rotated during long waits
-    return running_batches(hook)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pendulum
 
@@ -33,8 +33,11 @@ __all__ = [
     "jittered",
     "next_news",
     "poll_list",
+    "read_with_changed_key",
     "wait_for_list",
 ]
+
+T = TypeVar("T")
 
 SHORTEST_INTERVAL = 1.0  # seconds; MachFive asks for 10-30 (docs/api.md); a typing error must not flood it
 _NOT_VISIBLE_YET = 120.0  # seconds after submission in which a 404 is expected
@@ -228,12 +231,17 @@ def jittered(seconds: float) -> float:
     return seconds * random.uniform(0.9, 1.1)  # noqa: S311 - not for secrets
 
 
-def poll_list(hook: MachFiveHook, list_id: str) -> LeadList:
-    """Poll a list; on a 401 the connection is read once more, because keys are rotated during long waits."""
+def read_with_changed_key(hook: MachFiveHook, read: Callable[[], T]) -> T:
+    """Send a read; on a 401 the connection is looked up once more, because keys are rotated during long waits."""
     with suppress(exceptions.UnauthorizedError):
-        return hook.get_list(list_id)
+        return read()
     hook.forget_connection()
-    return hook.get_list(list_id)
+    return read()
+
+
+def poll_list(hook: MachFiveHook, list_id: str) -> LeadList:
+    """Poll a list, by way of :func:`read_with_changed_key`."""
+    return read_with_changed_key(hook, lambda: hook.get_list(list_id))
 
 
 def wait_for_list(
