@@ -15,8 +15,10 @@ from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.models import Lead
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.live_airflow import LiveAirflow
+from tests.e2e.mail_sink import MailSink, running_sink
 
 ROOT = Path(__file__).parents[2]
+# Each is run once by test_live_airflow.py.
 DAG_IDS = (
     "machfive_batch",
     "machfive_sharded_batches",
@@ -46,20 +48,37 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def live(sandbox: Sandbox, results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveAirflow]:
+def mails() -> Iterator[MailSink]:
+    with running_sink() as sink:
+        yield sink
+
+
+@pytest.fixture(scope="session")
+def live(
+    sandbox: Sandbox, results: Path, mails: MailSink, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveAirflow]:
     connections = {
         f"AIRFLOW_CONN_MACHFIVE_{name}": json.dumps(
             {"conn_type": "machfive", "host": sandbox.base_url, "password": workspace.api_key}
         )
         for name, workspace in zip(("DEFAULT", "SECOND"), sandbox.workspaces, strict=True)
     }
+    # Loopback, so without TLS.
+    connections["AIRFLOW_CONN_SMTP_DEFAULT"] = json.dumps(
+        {
+            "conn_type": "smtp",
+            "host": "127.0.0.1",
+            "port": mails.port,
+            "extra": {"disable_ssl": True, "disable_tls": True},
+        }
+    )
     # A list that exists when the DAGs are parsed.
     with closing(MachFiveClient(ClientSettings(sandbox.base_url, sandbox.api_key))) as client:
         known = client.send(protocol.generate_batch(sandbox.campaign_id, [Lead("known@example.com")], None)).list_id
     airflow = LiveAirflow(
         tmp_path_factory.mktemp("airflow"),
         [ROOT / "example_dags", Path(__file__).parent / "dags"],
-        wanted=DAG_IDS,
+        wanted=[*DAG_IDS, "machfive_notifications"],
         env=connections | {"MACHFIVE_RESULTS": str(results), "MACHFIVE_E2E_LIST": known},
     )
     with airflow:

@@ -59,7 +59,7 @@ def faults(sandbox: Sandbox) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def run_ids(live: LiveAirflow, faults: dict[str, Any]) -> dict[str, str]:
-    created = {dag_id: live.create_run(dag_id) for dag_id in sorted(live.wanted)}
+    created = {dag_id: live.create_run(dag_id) for dag_id in sorted(live.wanted - {"machfive_notifications"})}
     for dag_id in created:
         live.unpause(dag_id)
     return created
@@ -242,9 +242,11 @@ def test_nothing_listens_beyond_loopback(live: LiveAirflow, run_ids: dict[str, s
     assert listening <= {"127.0.0.1", "::1"}
 
 
-def test_key_is_nowhere(finish: Finish, live: LiveAirflow, sandbox: Sandbox, results: Path) -> None:
+def test_key_is_nowhere(
+    finish: Finish, live: LiveAirflow, run_ids: dict[str, str], sandbox: Sandbox, results: Path
+) -> None:
     """Neither in a log, nor in the database with its XComs, rendered templates, connections and triggers."""
-    for dag_id in live.wanted:
+    for dag_id in run_ids:
         finish(dag_id)
     keys = [workspace.api_key.encode() for workspace in sandbox.workspaces]
     files = [path for folder in (live.home.path, results) for path in folder.rglob("*") if path.is_file()]
@@ -255,10 +257,10 @@ def test_key_is_nowhere(finish: Finish, live: LiveAirflow, sandbox: Sandbox, res
 
 @pytest.mark.parametrize("again", ["cleared", "deleted and created again"])
 def test_a_finished_run_done_again_buys_nothing(
-    again: str, finish: Finish, live: LiveAirflow, sandbox: Sandbox, results: Path
+    again: str, finish: Finish, live: LiveAirflow, run_ids: dict[str, str], sandbox: Sandbox, results: Path
 ) -> None:
     # All others have ended: what is bought from here on is bought by this run.
-    run = [finish(dag_id) for dag_id in sorted(live.wanted, key="e2e_batch_on_worker".__eq__)][-1]
+    run = [finish(dag_id) for dag_id in sorted(run_ids, key="e2e_batch_on_worker".__eq__)][-1]
     path = results / "on-worker.jsonl"
     bought, before = len(sandbox.purchases), path.read_bytes()
     batch = live.xcom(run.dag_id, run.run_id, "write_emails", "machfive_batch")
