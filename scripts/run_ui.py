@@ -74,7 +74,7 @@ def _guide(airflow: LiveAirflow, target: Target) -> str:
     if target.is_sandbox:
         sights += [
             ("Dags > machfive_demo_queue", "20 batches queue for three slots of the workspace; 5 to 10 minutes"),
-            ("Dags > machfive_demo_failures", "what can go wrong; a failed task succeeds when you clear it"),
+            ("Dags > machfive_demo_failures", "what can go wrong; clear no_credits or list_fails: it succeeds"),
         ]
     sights.append(("Admin > Connections", f"{CONN_ID}, of type MachFive; its Test button asks the API"))
     wide = max(len(where) for where, _ in sights)
