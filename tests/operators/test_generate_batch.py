@@ -504,6 +504,21 @@ def test_no_room_in_time(deferrable: bool, sandbox: Sandbox, connect: Connect, m
     assert sandbox.purchases == []
 
 
+def test_a_resume_validates_no_plain_address_again(
+    sandbox: Sandbox, connect: Connect, monkeypatch: pytest.MonkeyPatch
+):
+    """The regular expression is enough for plain ASCII addresses: resumes of large lists stay cheap."""
+    connect(sandbox)
+    sandbox.fault("status", endpoint="generate-batch", times=1, status=429, code="WORKSPACE_LIMIT")
+    operator = batch(sandbox, deferrable=True, leads=[{"email": f"lead{number}@Example.com"} for number in range(9)])
+    with pytest.raises(TaskDeferred) as caught:
+        operator.execute(task_context(operator))
+    monkeypatch.setattr("email_validator.validate_email", lambda *_, **__: pytest.fail("validated by the library"))
+    with pytest.raises(TaskDeferred):
+        operator.resume_submission(task_context(operator), events.submit(caught.value.trigger.attempt))
+    assert [each.credits for each in sandbox.purchases] == [9]
+
+
 # --- what people see
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from machfive_provider import exceptions
-from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, needs_a_worker, seconds
+from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, check_seconds, needs_a_worker
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -81,7 +81,7 @@ class ListWaitingOperator(BaseOperator):
         from machfive_provider.waiting.decision import Watch
 
         started_at = time.time()
-        deadline = self.deadline(started_at, seconds("timeout", self.timeout), began_at or started_at)
+        deadline = self.deadline(started_at, check_seconds("timeout", self.timeout), began_at or started_at)
         watch = Watch(list_id, self.interval(), started_at, deadline, submitted_at)
         return self._finish(context, watch, self._wait(watch, seen))
 
@@ -177,7 +177,7 @@ class ListWaitingOperator(BaseOperator):
         """Return the seconds between two polls."""
         from machfive_provider.waiting.decision import SHORTEST_INTERVAL
 
-        return max(SHORTEST_INTERVAL, seconds("poll_interval", self.poll_interval))
+        return max(SHORTEST_INTERVAL, check_seconds("poll_interval", self.poll_interval))
 
     def deadline(self, started_at: float, timeout: float, began_at: float) -> float:
         """Return the epoch second at which a wait ends.

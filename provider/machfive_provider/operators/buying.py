@@ -127,7 +127,7 @@ class Buyer:
                         decision = buy.search_and_decide(hook, purchase, records.record, attempt.absent_since, log)
                     searched_at = time.time()
                     if isinstance(decision, Adopt):
-                        return purchase, buy.adopted(decision, records.record, log)
+                        return purchase, buy.adopt(decision, records.record, log)
                     if isinstance(decision, WaitForUnanswered):
                         attempt = replace(attempt, absent_since=decision.absent_since)
                         self._wait_for_unanswered(purchase, attempt, decision)

@@ -114,8 +114,8 @@ class MachFiveExportListOperator(ListWaitingOperator):
     def _check(self, *, rendered: bool) -> None:
         """Check the parameters; ``rendered=False`` leaves templates and XComArgs out."""
         parameters.check_choice("on_missing_leads", self.on_missing_leads, MissingPolicy)
-        parameters.seconds("poll_interval", self.poll_interval)
-        parameters.seconds("timeout", self.timeout)
+        parameters.check_seconds("poll_interval", self.poll_interval)
+        parameters.check_seconds("timeout", self.timeout)
         parameters.check_export(self.export_to, self.export_format, rendered=rendered)
 
     def _first_poll(self, context: Context, list_id: str) -> LeadList | None:

@@ -225,7 +225,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             context=context,
             on_existing_list=self.on_existing_list,
             max_resubmissions=self.max_resubmissions,
-            capacity_timeout=parameters.seconds("capacity_timeout", self.capacity_timeout),
+            capacity_timeout=parameters.check_seconds("capacity_timeout", self.capacity_timeout),
         )
         purchase, bought = buyer.buy(
             (self.campaign_id, self.campaign_name),

@@ -174,7 +174,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
             context=context,
             on_existing_list=self.on_existing_list,
             max_resubmissions=self.max_resubmissions,
-            capacity_timeout=parameters.seconds("capacity_timeout", self.capacity_timeout),
+            capacity_timeout=parameters.check_seconds("capacity_timeout", self.capacity_timeout),
         )
         campaign, call = (self.campaign_id, self.campaign_name), BATCH if self.deferrable else SINGLE
         _, bought = buyer.buy(campaign, prepared.leads, options, call, attempt, single=True)

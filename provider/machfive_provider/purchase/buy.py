@@ -28,7 +28,7 @@ from machfive_provider.purchase.purchase import SINGLE, Purchase
 from machfive_provider.purchase.record import Record, RecordStore
 from machfive_provider.purchase.tag import Tag
 
-__all__ = ["Api", "Submission", "adopted", "search_and_decide", "submit"]
+__all__ = ["Api", "Submission", "adopt", "search_and_decide", "submit"]
 
 
 class Api(Protocol):
@@ -101,10 +101,10 @@ def search_and_decide(
     return decision
 
 
-def adopted(adopt: Adopt, record: Record | None, log: Any) -> Submission:
+def adopt(decision: Adopt, record: Record | None, log: Any) -> Submission:
     """Return what is known of a list that an earlier try has bought."""
-    recorded = record is not None and record.lists.get(str(adopt.tag)) == adopt.lead_list.id
-    return _use(adopt, log, submitted_at=record.time if record and recorded else None)
+    recorded = record is not None and record.lists.get(str(decision.tag)) == decision.lead_list.id
+    return _submission_of(decision, log, submitted_at=record.time if record and recorded else None)
 
 
 def submit(api: Api, purchase: Purchase, decision: Buy, records: RecordStore, log: Any) -> Submission:
@@ -146,8 +146,8 @@ class _Submit:
         self.log.info("Accepted as list %s.", response.list_id)
         sequence = response if isinstance(response, GeneratedSequence) else None
         seen = self._read_back(response.list_id)
-        if self.decision.may_be_duplicate and (earlier := self._find_duplicates(response.list_id)):
-            return _use(earlier, self.log, bought=True, answer=sequence)
+        if self.decision.may_be_duplicate and (earlier := self._find_earlier(response.list_id)):
+            return _submission_of(earlier, self.log, bought=True, answer=sequence)
         return Submission(response.list_id, list_name, self.tag, True, sent_at, seen, sequence)
 
     def _send(self, options: GenerationOptions) -> AcceptedBatch | GeneratedSequence:
@@ -202,7 +202,7 @@ class _Submit:
         chosen, *others = found
         self.records.write_submitted(self.tag, self.purchase.call, chosen.id)
         self.log.info("The submission was accepted: list %s (%s).", chosen.id, chosen.processing_status)
-        return _use(Adopt(chosen, self.tag, tuple(each.id for each in others)), self.log, bought=True)
+        return _submission_of(Adopt(chosen, self.tag, tuple(each.id for each in others)), self.log, bought=True)
 
     def _read_back(self, list_id: str) -> LeadList | None:
         """Read the list just bought: without the tag in its name a later attempt could not find it."""
@@ -222,7 +222,7 @@ class _Submit:
             )
         return seen
 
-    def _find_duplicates(self, list_id: str) -> Adopt | None:
+    def _find_earlier(self, list_id: str) -> Adopt | None:
         """Search once more after a purchase that may be a duplicate: the earlier list may have shown up meanwhile."""
         try:
             found = [each for each in self._bought_lists() if not each.is_failed]
@@ -273,24 +273,24 @@ def _recorded(api: Api, purchase: Purchase, record: Record | None, found: set[st
             yield tag, LeadList(list_id, "pending", None, purchase.list_name(tag), bought_at)
 
 
-def _use(
-    adopt: Adopt,
+def _submission_of(
+    decision: Adopt,
     log: Any,
     *,
     bought: bool = False,
     submitted_at: float | None = None,
     answer: GeneratedSequence | None = None,
 ) -> Submission:
-    chosen = adopt.lead_list
-    if adopt.duplicates:
+    chosen = decision.lead_list
+    if decision.duplicates:
         log.warning(
             "The batch was bought more than once. Using list %s; paid for and not used: %s. "
             "MachFive support can tell what happened.",
             chosen.id,
-            ", ".join(adopt.duplicates),
+            ", ".join(decision.duplicates),
         )
     return Submission(
-        chosen.id, chosen.custom_name or "", adopt.tag, bought, submitted_at, chosen, answer, adopt.duplicates
+        chosen.id, chosen.custom_name or "", decision.tag, bought, submitted_at, chosen, answer, decision.duplicates
     )
 
 

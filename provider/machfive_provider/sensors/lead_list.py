@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
 
 from machfive_provider import exceptions
 from machfive_provider.formatting import duration
-from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, needs_a_worker, seconds
+from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, check_seconds, needs_a_worker
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -73,8 +73,8 @@ class MachFiveListSensor(BaseSensorOperator):
     ) -> None:
         if timeout is None:
             timeout = conf.getfloat("sensors", "default_timeout")
-        seconds("poke_interval", poke_interval, allow_zero=True)
-        seconds("timeout", timeout, allow_zero=True)
+        check_seconds("poke_interval", poke_interval, allow_zero=True)
+        check_seconds("timeout", timeout, allow_zero=True)
         super().__init__(
             poke_interval=poke_interval,
             timeout=timeout,

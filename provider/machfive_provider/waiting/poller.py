@@ -62,7 +62,7 @@ class _PollRequest:
     known: str | None
     quiet_until: float
 
-    def take(self, polled: LeadList | MachFiveError, now: float) -> float:
+    def answer_or_postpone(self, polled: LeadList | MachFiveError, now: float) -> float:
         """Answer with what a poll has found, or, if the trigger knows it, return when the next poll is due."""
         if isinstance(polled, LeadList) and polled.processing_status == self.known and now < self.quiet_until:
             self.due = min(now + self.interval, self.deadline)
@@ -176,19 +176,19 @@ class SharedPoller:
     async def _round(self, due: list[str]) -> None:
         try:
             left = due if len(due) <= _FEW else await self._read_pages(due)
-            await self._ask_for(left)
+            await self._poll_by_id(left)
         except MachFiveError as error:  # final for all: the key is refused, or the connection is gone
             for key in due:
-                self._tell(key, error)
+                self._hand_out(key, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the triggers must hear of it, not hang
             for request in (request for key in due for request in self._requests.get(key, ())):
                 if not request.answer.done():
                     request.answer.set_exception(error)
 
-    def _tell(self, key: str, polled: LeadList | MachFiveError) -> None:
+    def _hand_out(self, key: str, polled: LeadList | MachFiveError) -> None:
         now = self._loop.time()
         for request in self._requests.get(key, ()):
-            if request.take(polled, now) != _NEVER:
+            if request.answer_or_postpone(polled, now) != _NEVER:
                 self._plan(request)
 
     async def _read_pages(self, due: list[str]) -> list[str]:
@@ -222,25 +222,25 @@ class SharedPoller:
         for list_id, seen in filter(None, page):
             key, lead_list = list_id.lower(), LeadList(list_id, seen)
             if key in self._requests and not (lead_list.is_completed or lead_list.is_failed):
-                self._tell(key, lead_list)
+                self._hand_out(key, lead_list)
                 shown.add(key)
         return shown, len(page)
 
-    async def _ask_for(self, keys: Iterable[str]) -> None:
+    async def _poll_by_id(self, keys: Iterable[str]) -> None:
         """Ask for lists by id, eight at a time."""
         left = list(keys)
         random.shuffle(left)  # lists that always fail must not come first in every round
         tally = _Tally()
-        workers = (self._ask_on(left, tally) for _ in left[:AT_ONCE])
+        workers = (self._work_off(left, tally) for _ in left[:AT_ONCE])
         for outcome in await asyncio.gather(*workers, return_exceptions=True):
             if outcome:
                 raise outcome
 
-    async def _ask_on(self, left: list[str], tally: _Tally) -> None:
+    async def _work_off(self, left: list[str], tally: _Tally) -> None:
         while left:
             key = left.pop()
             if tally.is_outage and tally.last:
-                self._tell(key, tally.last)
+                self._hand_out(key, tally.last)
                 continue
             try:
                 lead_list = await self._client.send(
@@ -254,10 +254,10 @@ class SharedPoller:
             except MachFiveError as error:
                 if error.retryable:  # what is final says nothing of other lists
                     tally.failures, tally.last = tally.failures + 1, error
-                self._tell(key, error)
+                self._hand_out(key, error)
             else:
                 tally.succeeded = True
-                self._tell(key, lead_list)
+                self._hand_out(key, lead_list)
 
 
 @dataclass(slots=True)
