@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from machfive_provider import exceptions
+from machfive_provider.status import telling_errors
 from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, check_seconds, needs_a_worker
 
 if TYPE_CHECKING:
@@ -94,10 +95,11 @@ class ListWaitingOperator(BaseOperator):
         # dag.test() resumes the task where a triggerer would have ended it, with the state as the event.
         if event == "success" and self._ends_in_the_triggerer():
             return None
-        found = events.read(event, "ended")
-        ended = LeadList.from_json(found["lists"][0])
-        watch = Watch(ended.id, self.interval(), float(found["started_at"]), float(found["deadline"]))
-        return self._finish(context, watch, ended)
+        with telling_errors(context, self.log):
+            found = events.read(event, "ended")
+            ended = LeadList.from_json(found["lists"][0])
+            watch = Watch(ended.id, self.interval(), float(found["started_at"]), float(found["deadline"]))
+            return self._finish(context, watch, ended)
 
     def on_kill(self) -> None:
         """Log what happens to the list: the API has no cancel."""
