@@ -31,6 +31,8 @@ DAG_IDS = (
     "e2e_not_ready",
     "e2e_start_from_trigger",
 )
+PAGE_DAG = "e2e_page_shards"
+USERS = {"viewer": "viewer", "user": "user"}  # beside the admin
 SETTINGS = SandboxSettings(workspaces=2, processing_seconds=5, generate_seconds=2, credits=5000, concurrency=20)
 
 
@@ -41,17 +43,29 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
+def shards() -> Iterator[Sandbox]:
+    """Run a sandbox that takes three batches at a time, which end by hand only."""
+    with Sandbox(SandboxSettings(processing_seconds=float("inf"), concurrency=3)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("results")
 
 
 @pytest.fixture(scope="session")
-def live(sandbox: Sandbox, results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveAirflow]:
+def live(
+    sandbox: Sandbox, shards: Sandbox, results: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveAirflow]:
+    hosts = (
+        ("DEFAULT", sandbox.base_url, sandbox.workspaces[0].api_key),
+        ("SECOND", sandbox.base_url, sandbox.workspaces[1].api_key),
+        ("SHARDS", shards.base_url, shards.api_key),
+    )
     connections = {
-        f"AIRFLOW_CONN_MACHFIVE_{name}": json.dumps(
-            {"conn_type": "machfive", "host": sandbox.base_url, "password": workspace.api_key}
-        )
-        for name, workspace in zip(("DEFAULT", "SECOND"), sandbox.workspaces, strict=True)
+        f"AIRFLOW_CONN_MACHFIVE_{name}": json.dumps({"conn_type": "machfive", "host": host, "password": key})
+        for name, host, key in hosts
     }
     # A list that exists when the DAGs are parsed.
     with closing(MachFiveClient(ClientSettings(sandbox.base_url, sandbox.api_key))) as client:
@@ -59,8 +73,14 @@ def live(sandbox: Sandbox, results: Path, tmp_path_factory: pytest.TempPathFacto
     airflow = LiveAirflow(
         tmp_path_factory.mktemp("airflow"),
         [ROOT / "example_dags", Path(__file__).parent / "dags"],
-        wanted=DAG_IDS,
-        env=connections | {"MACHFIVE_RESULTS": str(results), "MACHFIVE_E2E_LIST": known},
+        wanted=(*DAG_IDS, PAGE_DAG),
+        users=USERS,
+        env=connections
+        | {
+            "MACHFIVE_RESULTS": str(results),
+            "MACHFIVE_E2E_LIST": known,
+            "AIRFLOW__MACHFIVE__UI_PREVIEW": "True",
+        },
     )
     with airflow:
         yield airflow
