@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from machfive_provider.api.models import LeadList
 
-__all__ = ["KEY", "Phase", "end_of", "name_mapped", "tell", "telling_errors", "told"]
+__all__ = ["KEY", "Phase", "end_of", "tell", "telling_errors", "told"]
 
 KEY = "machfive_batch"
 
@@ -68,17 +68,6 @@ def telling_errors(context: Context, log: Any) -> Iterator[None]:
         except Exception as failure:  # noqa: BLE001 - the task's own error matters more
             log.warning("The reason of the failure could not be written to XCom: %s", type(failure).__name__)
         raise
-
-
-def name_mapped(context: Context, name: str | None) -> None:
-    """Show a name in place of the map index in Airflow's UI, unless the user has set ``map_index_template``."""
-    ti = context["ti"]
-    if not name or ti.map_index is None or ti.map_index < 0 or context.get("map_index_template"):
-        return
-    # Airflow sends the first when the task is deferred, and renders the second when it ends.
-    ti.rendered_map_index = name[:250]
-    plain: dict[str, Any] = context  # type: ignore[assignment]  # as documented for map_index_template
-    plain |= {"map_index_template": "{{ machfive_name }}", "machfive_name": name[:250]}
 
 
 def end_of(lead_list: LeadList) -> dict[str, Any]:

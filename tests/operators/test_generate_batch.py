@@ -658,3 +658,23 @@ def test_buying_again_is_announced(sandbox: Sandbox, connect: Connect, logs: Log
         Run(batch(sandbox))()
     Run(batch(sandbox))()
     assert "has failed on MachFive's side: buying the batch again, as generation 2" in logs.text
+
+
+@pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        ({"list_name": "Spring fair"}, "Spring fair"),
+        ({"leads_path": "s3://bucket/shards/0007.csv"}, "0007.csv"),
+        ({"export_to": "/out/emails.csv"}, "emails.csv"),
+        ({}, ""),
+    ],
+)
+def test_the_label_of_a_mapped_task(given: dict[str, Any], label: str, sandbox: Sandbox):
+    assert batch(sandbox, **given).label == label
+
+
+def test_a_mapped_task_shows_its_label_unless_the_user_says_otherwise():
+    mapped = MachFiveGenerateBatchOperator.partial(task_id="write", campaign_name="Spring").expand(leads=[[], []])
+    assert "task.label" in mapped.map_index_template
+    own = MachFiveGenerateBatchOperator.partial(task_id="w", campaign_name="Spring", map_index_template="{{ x }}")
+    assert own.expand(leads=[[]]).map_index_template == "{{ x }}"

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ListWaitingOperator"]
 
+# Airflow renders it when a mapped task begins, and shows it in place of the map index.
+_LABEL = "{{ task.label | default(ti.map_index, true) }}"
+
 
 class ListWaitingOperator(BaseOperator):
     """Base of the operators that wait for a list, on the worker or in the triggerer.
@@ -42,6 +45,17 @@ class ListWaitingOperator(BaseOperator):
     deferrable: bool
     poll_interval: float
     timeout: float | timedelta
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Begin a mapped task, whose instances show their ``label`` unless ``map_index_template`` is set."""
+        return super().partial(**{"map_index_template": _LABEL, **kwargs})
+
+    @property
+    def label(self) -> str:
+        """What to call a mapped task instance: its list's name, or the file that it reads or writes, or empty."""
+        texts = (str(getattr(self, name, None) or "") for name in ("list_name", "leads_path", "export_to"))
+        return next((text.rpartition("/")[2] for text in texts if text), "")
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Finish the task with a list that has completed or failed.

@@ -16,7 +16,7 @@ from machfive_provider.operators import parameters
 from machfive_provider.operators.base import ListWaitingOperator
 from machfive_provider.operators.generate_single import MachFiveGenerateOperator
 from machfive_provider.operators.parameters import DuplicatePolicy, ExistingPolicy, InvalidPolicy
-from machfive_provider.status import end_of, name_mapped, tell, telling_errors
+from machfive_provider.status import end_of, tell, telling_errors
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -217,7 +217,6 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         from machfive_provider.purchase.purchase import BATCH
 
         self._check(rendered=True)
-        name_mapped(context, self.list_name or str(self.leads_path or "").rpartition("/")[2])
         prepared, options = self._prepare(), build_options(parameters.named_options(self), self.options)
         self._guard_spending(prepared, options)
         destination = self._destination()

@@ -14,7 +14,7 @@ from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
 from machfive_provider.operators.base import ListWaitingOperator
 from machfive_provider.operators.parameters import ExistingPolicy
-from machfive_provider.status import end_of, name_mapped, tell, telling_errors
+from machfive_provider.status import end_of, tell, telling_errors
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -166,7 +166,6 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         from machfive_provider.purchase.purchase import BATCH, SINGLE
 
         parameters.check_purchase(self, rendered=True)
-        name_mapped(context, self.list_name)
         prepared, options = (
             single_lead(self.lead, self.columns),
             build_options(parameters.named_options(self), self.options),

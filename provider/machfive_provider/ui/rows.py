@@ -21,6 +21,7 @@ _TAG = re.compile(r"\s*\[af1:[^\]]*\]?\s*$")
 _LIVE = frozenset(("scheduled", "queued", "running", "deferred", "restarting", "up_for_reschedule"))
 _SAMPLES = 3  # completed lists of a campaign from which its usual duration is known
 _STUCK_AFTER = 2.0  # times the usual duration
+_NEVER_STUCK_BEFORE = 60.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +206,12 @@ def _in_context(
     row: Row, campaigns: Mapping[str, str], usual: Mapping[str | None, float], positions: Mapping[str, int]
 ) -> Row:
     takes = usual.get(row.campaign_id)
-    is_stuck = row.status == "running" and takes is not None and (row.seconds or 0.0) > _STUCK_AFTER * takes
+    is_late = takes is not None and (row.seconds or 0.0) > max(_NEVER_STUCK_BEFORE, _STUCK_AFTER * takes)
     return replace(
         row,
         campaign=campaigns.get(row.campaign_id or "") or row.campaign,
         usual=takes,
-        stuck=is_stuck,
+        stuck=row.status == "running" and is_late,
         position=positions.get(row.key),
     )
 
