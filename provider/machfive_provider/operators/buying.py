@@ -231,8 +231,9 @@ class Buyer:
         is_full = isinstance(error, exceptions.WorkspaceLimitError)
         if now >= deadline:
             raise no_capacity(now - attempt.began_at, None if is_full else error)
-        where = "in the triggerer, this worker is free" if self.task.deferrable else "on this worker"
-        log.info("%s Waiting %s, for %s at the most (capacity_timeout).", error, where, duration(deadline - now))
+        why = "for a free slot in the workspace" if is_full else "because MachFive asks for fewer requests"
+        where = "in the triggerer" if self.task.deferrable else "on this worker"
+        log.info("Waiting %s, %s, for %s at the most. %s", why, where, duration(deadline - now), error)
         # What runs right after a 429 is the workspace's limit. An error without a status is from _queue_first.
         limit = _running_now(hook, log) if is_full and error.status_code else None
         pause = error.retry_after

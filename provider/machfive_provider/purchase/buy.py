@@ -94,10 +94,10 @@ def search_and_decide(
             )
         case WaitForUnanswered(generation) if absent_since is None:
             log.warning(
-                "An earlier try may have submitted this batch without getting the response, and no list has "
-                "%s in its name. Looking for it for %s before buying; nothing is spent meanwhile.",
-                purchase.tag(generation),
+                "An earlier try may have bought this batch: looking for its list for %s before buying. Nothing is "
+                "spent meanwhile. The list's name would hold %s.",
                 duration(shows_within(purchase, record)),
+                purchase.tag(generation),
             )
     return decision
 
@@ -169,18 +169,18 @@ class _Submit:
             self.log.warning("%s: buying the batch again, as generation %d.", why, self.decision.generation)
         if self.decision.may_be_duplicate:
             self.log.warning(
-                "An earlier try may have submitted this batch, but its list did not show up in time: buying the batch "
-                "now. Should that list still show up, the batch is paid for twice: search the MachFive app for two "
-                "lists with [af1:%s-%s.",
+                "Buying now, although an earlier try may have bought this batch: its list did not show up in time. "
+                "Should it still show up, the batch is paid for twice: search the MachFive app for two lists with "
+                "[af1:%s-%s.",
                 self.purchase.who,
                 self.purchase.what,
             )
         self.log.info(
-            "Submitting %s to campaign %s as list %r; if accepted, this spends %s.",
+            "Submitting %s; if accepted, this spends %s. List %r, campaign %s.",
             counted(len(self.purchase.leads), "lead"),
-            self.purchase.campaign_id,
-            list_name,
             counted(self.purchase.credits, "credit"),
+            list_name,
+            self.purchase.campaign_id,
         )
 
     def _find_after_lost_response(self, error: exceptions.MachFiveError) -> Submission:
