@@ -24,7 +24,7 @@ from machfive_provider.delivery.destination import Destination
 from machfive_provider.delivery.export import write_export
 from machfive_provider.delivery.format import ExportFormat, format_for
 from machfive_provider.waiting import decision
-from machfive_provider.waiting.deferral import seconds
+from machfive_provider.waiting.deferral import check_seconds
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -76,7 +76,7 @@ def wait_for_list(
     :param submitted_at: epoch seconds of our own submission, None for somebody else's list
     """
     list_id, started_at = check_uuid("list_id", list_id), time.time()
-    deadline = started_at + seconds("timeout", timeout)
+    deadline = started_at + check_seconds("timeout", timeout)
     watch = decision.Watch(list_id, _INTERVAL, started_at, deadline, submitted_at)
     # A poll that fails is counted by the decision and not repeated by the client, as for tasks.
     with type(hook)(hook.machfive_conn_id, ONCE) as polling, _shown_wait(list_id, on_progress) as show:

@@ -133,7 +133,7 @@ def batch_of(run: Run) -> dict[str, Any]:
     """Return what a try pushed, without what may differ: whether it paid, and when the list completed."""
     batch = dict(run.xcoms["machfive_batch"])
     assert batch.pop("completed_at", "2").startswith("2")
-    del batch["bought"]
+    del batch["bought"], batch["times"], batch["phase"]
     return batch
 
 
