@@ -39,6 +39,7 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": CONNECTION_FIELDS,
             }
         ],
+        "cli": ["machfive_provider.cli.get_commands"],  # read by Airflow 3.2 and later
     }
 
 
