@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from machfive_provider.api import protocol
@@ -18,7 +21,6 @@ from scripts.live_airflow import LiveAirflow
 from tests.e2e.mail_sink import MailSink, running_sink
 
 ROOT = Path(__file__).parents[2]
-# Each is run once by test_live_airflow.py.
 DAG_IDS = (
     "machfive_batch",
     "machfive_sharded_batches",
@@ -33,12 +35,21 @@ DAG_IDS = (
     "e2e_not_ready",
     "e2e_start_from_trigger",
 )
+PAGE_DAG, PAGE_CONN, SHARDS = "e2e_page_shards", "machfive_shards", 20
+USERS = {"viewer": "viewer", "user": "user"}  # beside the admin
 SETTINGS = SandboxSettings(workspaces=2, processing_seconds=5, generate_seconds=2, credits=5000, concurrency=20)
 
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
     with Sandbox(SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shards() -> Iterator[Sandbox]:
+    """Run a sandbox that takes three batches at a time, which end by hand only."""
+    with Sandbox(SandboxSettings(processing_seconds=float("inf"), concurrency=3)) as running:
         yield running
 
 
@@ -55,13 +66,16 @@ def mails() -> Iterator[MailSink]:
 
 @pytest.fixture(scope="session")
 def live(
-    sandbox: Sandbox, results: Path, mails: MailSink, tmp_path_factory: pytest.TempPathFactory
+    sandbox: Sandbox, shards: Sandbox, results: Path, mails: MailSink, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LiveAirflow]:
+    hosts = (
+        ("DEFAULT", sandbox.base_url, sandbox.workspaces[0].api_key),
+        ("SECOND", sandbox.base_url, sandbox.workspaces[1].api_key),
+        ("SHARDS", shards.base_url, shards.api_key),
+    )
     connections = {
-        f"AIRFLOW_CONN_MACHFIVE_{name}": json.dumps(
-            {"conn_type": "machfive", "host": sandbox.base_url, "password": workspace.api_key}
-        )
-        for name, workspace in zip(("DEFAULT", "SECOND"), sandbox.workspaces, strict=True)
+        f"AIRFLOW_CONN_MACHFIVE_{name}": json.dumps({"conn_type": "machfive", "host": host, "password": key})
+        for name, host, key in hosts
     }
     # Loopback, so without TLS.
     connections["AIRFLOW_CONN_SMTP_DEFAULT"] = json.dumps(
@@ -78,8 +92,67 @@ def live(
     airflow = LiveAirflow(
         tmp_path_factory.mktemp("airflow"),
         [ROOT / "example_dags", Path(__file__).parent / "dags"],
-        wanted=[*DAG_IDS, "machfive_notifications"],
-        env=connections | {"MACHFIVE_RESULTS": str(results), "MACHFIVE_E2E_LIST": known},
+        wanted=(*DAG_IDS, PAGE_DAG, "machfive_notifications"),
+        users=USERS,
+        env=connections
+        | {
+            "MACHFIVE_RESULTS": str(results),
+            "MACHFIVE_E2E_LIST": known,
+            "AIRFLOW__MACHFIVE__UI_PREVIEW": "True",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        },
     )
     with airflow:
         yield airflow
+
+
+@pytest.fixture(scope="session")
+def foreign_list(shards: Sandbox) -> str:
+    """A list that somebody made in the MachFive app."""
+    with closing(MachFiveClient(ClientSettings(shards.base_url, shards.api_key))) as client:
+        options: Any = {"list_name": "Made by hand", "email_count": 2, "email_signature": "x"}
+        call = protocol.generate_batch(shards.campaign_id, [Lead("by.hand@example.com")], options)
+        list_id = client.send(call).list_id
+    shards.complete(list_id)
+    return list_id
+
+
+@pytest.fixture(scope="session")
+def run_id(live: LiveAirflow, shards: Sandbox, foreign_list: str) -> Iterator[str]:
+    """Three shards are at MachFive, the others wait for a slot."""
+    # The list that is bought first comes back without one of its leads.
+    shards.fault("lose_leads", endpoint="generate-batch", times=1)
+    run = live.trigger(PAGE_DAG)
+    live.wait_until(
+        PAGE_DAG,
+        run,
+        lambda now: Counter(task.state for task in now.tasks)["deferred"] == SHARDS and len(shards.purchases) == 1 + 3,
+        timeout=150,
+    )
+    yield run
+    with suppress(Exception):
+        live.delete_run(PAGE_DAG, run)
+
+
+@pytest.fixture(scope="session")
+def client(live: LiveAirflow) -> Iterator[Callable[[str | None], httpx.Client]]:
+    """Return a client of the page for a user, or for nobody."""
+    opened: list[httpx.Client] = []
+
+    def client(user: str | None) -> httpx.Client:
+        page = httpx.Client(base_url=f"{live.base_url}/machfive/", timeout=30, trust_env=False)
+        opened.append(page)
+        if user:
+            credentials = {"username": user, "password": live.home.passwords[user]}
+            token = page.post(f"{live.base_url}/auth/token", json=credentials).json()["access_token"]
+            page.cookies.set("_token", token)
+        return page
+
+    yield client
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture(scope="session")
+def row_of(client: Any, run_id: str) -> Callable[[int], str]:
+    return lambda index: f"{PAGE_DAG}|{run_id}|write|{index}"
