@@ -70,13 +70,16 @@ def ui_airflow(console: Console, target: Target) -> Iterator[LiveAirflow]:
 
 
 def _guide(airflow: LiveAirflow, target: Target) -> str:
-    sights = [(f"Dags > {DAG_ID}", f"the example: emails for {LEADS.name}, written to {RESULTS}")]
-    if target.is_sandbox:
-        sights += [
-            ("Dags > machfive_demo_queue", "20 batches queue for three slots of the workspace; 5 to 10 minutes"),
-            ("Dags > machfive_demo_failures", "what can go wrong; clear no_credits or list_fails: it succeeds"),
-        ]
-    sights.append(("Admin > Connections", f"{CONN_ID}, of type MachFive; its Test button asks the API"))
+    demo = [
+        ("Dags > machfive_demo_queue", "20 batches queue for three slots of the workspace; 5 to 10 minutes"),
+        ("Dags > machfive_demo_failures", "what can go wrong; clear no_credits or list_fails: it succeeds"),
+    ]
+    sights = [
+        ("MachFive, in the menu", f"all lists and tasks on one page; by itself: {airflow.base_url}/machfive/"),
+        (f"Dags > {DAG_ID}", f"the example: emails for {LEADS.name}, written to {RESULTS}"),
+        *(demo if target.is_sandbox else []),
+        ("Admin > Connections", f"{CONN_ID}, of type MachFive; its Test button asks the API"),
+    ]
     wide = max(len(where) for where, _ in sights)
     return "\n".join(
         [
