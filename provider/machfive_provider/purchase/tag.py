@@ -15,7 +15,7 @@ from typing import Any
 
 from machfive_provider.api.models import GenerationOptions, Lead
 
-__all__ = ["Tag", "digest_of_leads", "digest_of_what", "digest_of_who", "may_be_cut_off", "sorted_leads"]
+__all__ = ["Tag", "digest_of_leads", "digest_of_what", "digest_of_who", "may_be_cut_off", "sorted_leads", "without_tag"]
 
 _TAG = re.compile(
     r"\[af1:(?P<who>[0-9a-f]{10})-(?P<what>[0-9a-f]{12})"
@@ -78,6 +78,12 @@ class Tag:
             other.round,
             other.generation,
         )
+
+
+def without_tag(name: str | None) -> tuple[str, bool]:
+    """Return a list's name as its user wrote it, and whether a tag of ours, even if cut short, ended it."""
+    title, tag, _ = (name or "").partition("[af1:")
+    return title.strip(), bool(tag)
 
 
 def may_be_cut_off(name: str | None, who: str, what: str) -> bool:
