@@ -13,6 +13,7 @@ from machfive_provider.delivery.format import ExportFormat, MissingPolicy, forma
 from machfive_provider.formatting import counted
 from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
+from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator
 from machfive_provider.operators.generate_single import MachFiveGenerateOperator
 from machfive_provider.operators.link import MachFiveCampaignLink
@@ -186,6 +187,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         context["ti"].xcom_push(key="machfive_batch", value={**batch, **_end_of(lead_list)})
         if destination := self._destination():
             self._export(context, lead_list, batch, destination)
+        describe_outlets(self, context, lead_list.id)
         return lead_list.id
 
     def has_work_left(self) -> bool:
@@ -248,6 +250,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         }
         context["ti"].xcom_push(key="machfive_batch", value=batch)
         if not self.wait_for_completion:
+            describe_outlets(self, context, bought.list_id)
             return bought.list_id
         return buyer.wait_for(bought, attempt)
 
