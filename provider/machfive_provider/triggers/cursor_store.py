@@ -5,15 +5,21 @@ from __future__ import annotations
 import time
 from typing import Any
 
-__all__ = ["CursorStore"]
+__all__ = ["AIRFLOW_TAKES", "CursorStore"]
 
-# Seconds between an event and the writing of a cursor that lies behind it. Airflow takes events to its database in two
-# steps of a second each (triggerer_job_runner.py); if it dies in between, the older cursor brings the event again.
-_DELAY = 10.0
+AIRFLOW_TAKES = 10.0
+"""Seconds in which Airflow surely has written an event to its database and has created the run of a first event.
+
+Both take a second or two: triggerer and scheduler look for work once a second (``triggerer_job_runner.py``,
+``scheduler_job_runner.py``).
+"""
 
 
 class CursorStore:
     """Keeps a cursor in Airflow's asset state store, which has awaitable calls from 3.3.2 on; else nowhere.
+
+    A cursor is written only when Airflow surely has what was reported before it. If the triggerer dies earlier, the
+    cursor before brings those events again.
 
     :param store: the trigger's ``asset_state_store``, None if it has none
     :param key: under which the cursor is kept, so that several watchers of an asset have one each
@@ -24,8 +30,9 @@ class CursorStore:
         self._store: Any = store if hasattr(store, "aget") else None
         self._key, self._log = key, log
         self._written: Any = None
-        self._held: Any = None  # a cursor that waits for its events to be written
-        self._held_since = self._reported_at = 0.0
+        self._held: Any = None  # a cursor that waits to be written
+        self._held_needs_event = False
+        self._reported_at = self._last_report = float("-inf")
 
     async def load(self) -> Any:
         """Return the cursor that was kept last, None if there is none. Raises what Airflow raises."""
@@ -42,24 +49,29 @@ class CursorStore:
             )
         return self._written
 
-    async def keep(self, cursor: Any, *, reported: bool) -> None:
-        """Keep a cursor: at once, or with a later call if events were reported that Airflow may not have written yet.
+    async def keep(self, cursor: Any, *, reported: bool, needs_event: bool) -> None:
+        """Keep a cursor, now or with a later call.
 
         :param cursor: plain JSON
-        :param reported: whether events were reported with this very cursor
+        :param reported: whether events were reported since the last call
+        :param needs_event: whether Airflow puts the last of them into a run only together with a later event
         """
         if self._store is None:
             return
         now = time.time()
-        if reported:
-            self._reported_at = now
-        if self._held is not None and now - self._held_since >= _DELAY:
+        if self._held is not None and self._held_needs_event and reported:
+            self._held_needs_event, self._reported_at = False, now
+        if self._held is not None and not self._held_needs_event and now - self._reported_at >= AIRFLOW_TAKES:
             await self._write(self._held)
             self._held = None
-        if self._held is None and now - self._reported_at >= _DELAY:
+        if reported:
+            self._last_report = now
+        if self._held is not None:
+            return
+        if needs_event or now - self._last_report < AIRFLOW_TAKES:
+            self._held, self._held_needs_event, self._reported_at = cursor, needs_event, now
+        else:
             await self._write(cursor)
-        elif self._held is None:
-            self._held, self._held_since = cursor, now
 
     async def _write(self, cursor: Any) -> None:
         if cursor != self._written:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from machfive_provider.exceptions import ConfigurationError, MachFiveError
-from machfive_provider.formatting import counted, duration
+from machfive_provider.formatting import duration
 from machfive_provider.triggers.base import PlainTrigger
-from machfive_provider.triggers.cursor_store import CursorStore
+from machfive_provider.triggers.cursor_store import AIRFLOW_TAKES, CursorStore
 from machfive_provider.waiting.deferral import seconds
 
 # Neither the HTTP client nor what reads lists is imported here: DAG files import this module.
@@ -123,7 +123,13 @@ class MachFiveListEventTrigger(PlainTrigger, BaseEventTrigger):
 
 
 class _Watch:
-    """One run of the trigger: polls, rests, and keeps the cursor."""
+    """One run of the trigger: polls, rests, and keeps the cursor.
+
+    Airflow creates a run for the first event of an asset, with the events up to that one. Those that come before it has
+    created the run wait until a later event brings the next run (``scheduler_job_runner.py``,
+    ``_create_dag_runs_asset_triggered``). So events are reported in groups with a pause between, and a group of
+    several is followed by one more event: the next end, or the last end again.
+    """
 
     def __init__(self, trigger: MachFiveListEventTrigger, reads: ListReads) -> None:
         self._trigger, self._reads, self._log = trigger, reads, trigger.log
@@ -132,11 +138,16 @@ class _Watch:
         self._cursor: Cursor | None = None
         self._loaded = False
         self._reported = False
+        self._closing: list[dict[str, Any]] = []  # the event that is to follow the last group
         self._failures = self._lost_polls = 0  # in a row; a poll is lost if it has read nothing
 
     async def poll(self) -> list[dict[str, Any]]:
         """Return the payloads of the lists that have ended. Errors are logged, and the next poll comes later."""
-        self._reported = False
+        payloads = await self._ended() or self._closing
+        self._reported, self._closing = bool(payloads), payloads[-1:] if len(payloads) > 1 else []
+        return payloads
+
+    async def _ended(self) -> list[dict[str, Any]]:
         try:
             polled = await self._poll()
         except Exception as error:  # noqa: BLE001 - a trigger that ends is started again at once, without a pause
@@ -149,20 +160,24 @@ class _Watch:
         elif self._failures:
             self._log.info("The lists of connection %r can be read again.", self._trigger.machfive_conn_id)
             self._failures = 0
-        self._reported = bool(polled.ended)
         return [self._payload(each, polled) for each in polled.ended]
 
     async def rest(self) -> None:
         """Keep the cursor and wait for the next poll."""
         if self._cursor:
             try:
-                await self._store.keep(self._cursor.to_json(), reported=self._reported)
+                await self._store.keep(self._cursor.to_json(), reported=self._reported, needs_event=bool(self._closing))
             except Exception as error:  # noqa: BLE001 - as above; the next poll keeps it
                 self._log.warning("The watcher's place could not be kept and is kept later: %s", error)
         # On multiples of the pause: the watchers of a connection poll at the same time and share what is read. A
         # hundredth, because asyncio may wake us slightly early.
         pause, now = self._pause(), asyncio.get_running_loop().time()
-        await asyncio.sleep((math.floor(now / pause + 0.01) + 1) * pause - now)
+        left = (math.floor(now / pause + 0.01) + 1) * pause - now
+        if self._closing:
+            left = AIRFLOW_TAKES
+        elif self._reported:
+            left = max(left, AIRFLOW_TAKES)
+        await asyncio.sleep(left)
 
     async def _poll(self) -> Polled:
         import pendulum
@@ -203,13 +218,7 @@ class _Watch:
         return max(interval, min(_LONGEST_PAUSE, longer))
 
     def _payload(self, lead_list: LeadList, polled: Polled) -> dict[str, Any]:
-        self._log.info(
-            "List %s has %s: %s, %s.",
-            lead_list.id,
-            lead_list.processing_status,
-            counted(lead_list.leads_count, "lead"),
-            counted(lead_list.emails_created, "email"),
-        )
+        self._log.info("List %s has %s.", lead_list.id, lead_list.processing_status)
         known = lead_list.to_json()
         return {
             "list_id": lead_list.id,
