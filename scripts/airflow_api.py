@@ -219,10 +219,17 @@ class AirflowApi:
             time.sleep(POLL_SECONDS)
 
     def triggering_events(self, dag_id: str) -> list[dict[str, Any]]:
-        """Return the asset events that the runs of a DAG have been created for, with their `extra`."""
+        """Return the asset events that the finished runs of a DAG were created for, with their `extra`.
+
+        For a run that has not started, Airflow 3.3.2 answers 500: a start_date of None does not fit its own response.
+        """
         runs = self._call("GET", f"/dags/{dag_id}/dagRuns", params={"limit": 100})["dag_runs"]
-        paths = [f"{_run_path(dag_id, run['dag_run_id'])}/upstreamAssetEvents" for run in runs]
-        return [event for path in paths for event in self._call("GET", path)["asset_events"]]
+        found: list[dict[str, Any]] = []
+        for run in runs:
+            if run["state"] in FINISHED:
+                path = f"{_run_path(dag_id, run['dag_run_id'])}/upstreamAssetEvents"
+                found += self._call("GET", path)["asset_events"]
+        return found
 
     def asset_events(self, dag_id: str) -> list[dict[str, Any]]:
         """Return the asset events that the tasks of a DAG have caused."""
