@@ -27,7 +27,12 @@ class AirflowHome:
     parallelism: int
     port: int
     env: dict[str, str] = field(repr=False)
-    password: str = field(repr=False)
+    passwords: Mapping[str, str] = field(repr=False)
+
+    @property
+    def password(self) -> str:
+        """The admin's."""
+        return self.passwords[USER]
 
     @property
     def base_url(self) -> str:
@@ -51,24 +56,34 @@ class AirflowHome:
 
 
 def prepare_home(
-    path: Path, dags_folders: Sequence[Path], *, parallelism: int, extra_env: Mapping[str, str]
+    path: Path,
+    dags_folders: Sequence[Path],
+    *,
+    parallelism: int,
+    extra_env: Mapping[str, str],
+    users: Mapping[str, str] | None = None,
 ) -> AirflowHome:
-    """Write the files Airflow looks for in its home and put together its environment."""
+    """Write the files Airflow looks for in its home and put together its environment.
+
+    :param users: roles of simple auth by name, beside the admin
+    """
     path = path.resolve()
     (path / "config").mkdir(parents=True, exist_ok=True)
     local_settings = Path(__file__).with_name("loopback_settings.py").read_text()
     (path / "config" / "airflow_local_settings.py").write_text(local_settings)
     # Chosen here, because Airflow would print its choice into the log.
-    password = secrets.token_urlsafe(12)
+    roles = {USER: "admin", **(users or {})}
+    credentials = {user: secrets.token_urlsafe(12) for user in roles}
     passwords = path / _PASSWORDS
     passwords.touch(mode=0o600)
-    passwords.write_text(json.dumps({USER: password}) + "\n")
+    passwords.write_text(json.dumps(credentials) + "\n")
     folders = [folder.resolve() for folder in dags_folders]
     port, worker_logs, trigger_logs = _free_ports(3)
     env = _own_environment()
     env |= _settings(path, folders, parallelism=parallelism, port=port, log_ports=(worker_logs, trigger_logs))
+    env["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"] = ",".join(f"{user}:{role}" for user, role in roles.items())
     env |= extra_env
-    return AirflowHome(path, folders, parallelism, port, env, password)
+    return AirflowHome(path, folders, parallelism, port, env, credentials)
 
 
 def _own_environment() -> dict[str, str]:
@@ -106,7 +121,6 @@ def _settings(
             "max_active_tasks_per_dag": parallelism,
             "dags_are_paused_at_creation": True,
             "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
-            "simple_auth_manager_users": f"{USER}:admin",
             "simple_auth_manager_all_admins": False,
             "simple_auth_manager_passwords_file": path / _PASSWORDS,
             "execution_api_server_url": f"{base_url}/execution/",

@@ -35,7 +35,8 @@ class LiveAirflow(AirflowApi):
     """`airflow standalone` with the interpreter that runs this, and a logged-in client of it.
 
     `home` is used as AIRFLOW_HOME and should be empty. `wanted` are the DAGs that must be parsed before
-    `start` returns. `env` is added to the environment of every Airflow process, AIRFLOW_CONN_... for one.
+    `start` returns. `env` is added to the environment of every Airflow process, AIRFLOW_CONN_... for one. `users` are
+    roles of simple auth by name, beside the admin.
     """
 
     def __init__(
@@ -46,9 +47,12 @@ class LiveAirflow(AirflowApi):
         wanted: Iterable[str] = (),
         parallelism: int = 4,
         env: Mapping[str, str] | None = None,
+        users: Mapping[str, str] | None = None,
     ) -> None:
         folders = [dags_folder] if isinstance(dags_folder, Path) else list(dags_folder)
-        self.home: AirflowHome = prepare_home(home, folders, parallelism=parallelism, extra_env=env or {})
+        self.home: AirflowHome = prepare_home(
+            home, folders, parallelism=parallelism, extra_env=env or {}, users=users or {}
+        )
         self.wanted = frozenset(wanted)
         self.user = USER
         self.password = self.home.password

@@ -104,6 +104,11 @@ class FakeTaskInstance:
         return self.xcoms.get(key) if mine else None
 
 
+def told(xcoms: dict[str, Any]) -> dict[str, Any]:
+    """Return what a task has told of its batch, without the times of its phases, which no two runs share."""
+    return {name: value for name, value in xcoms["machfive_batch"].items() if name != "times"}
+
+
 def task_context(task: Any, store: StateStore | None = None, began: Any = None, **ti: Any) -> Any:
     """Return the context of one try of a task.
 

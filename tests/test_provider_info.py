@@ -11,7 +11,7 @@ from pathlib import Path
 import airflow
 import jsonschema
 import pytest
-from airflow.providers.common.compat.sdk import BaseHook, BaseOperator, BaseOperatorLink
+from airflow.providers.common.compat.sdk import BaseHook, BaseOperator
 from airflow.triggers.base import BaseTrigger
 
 from machfive_provider import __version__
@@ -69,11 +69,6 @@ def test_name_and_version():
 def test_every_module_that_brings_something_is_listed_and_no_other(folder: str):
     listed = [module for each in INFO[folder] for module in each["python-modules"]]
     assert sorted(listed) == sorted({path.rpartition(".")[0] for path in defined(folder, KINDS[folder])})
-
-
-def test_every_extra_link_is_listed_and_no_other():
-    links = [path for folder in ("operators", "sensors") for path in defined(folder, BaseOperatorLink)]
-    assert sorted(INFO["extra-links"]) == sorted(links)
 
 
 def test_the_connection_type():

@@ -41,7 +41,7 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": CONNECTION_FIELDS,
             }
         ],
-        "extra-links": ["machfive_provider.operators.link.MachFiveCampaignLink"],
+        "cli": ["machfive_provider.cli.get_commands"],  # read by Airflow 3.2 and later
     }
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machfive_provider import exceptions
-from machfive_provider.api.retries import ONCE, Attempts, RetryPolicy, backoff, may_repeat, retry_after_seconds
+from machfive_provider.api.retries import ONCE, RequestRetries, RetryPolicy, backoff, may_repeat, retry_after_seconds
 
 NOW = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 
@@ -109,7 +109,7 @@ def test_the_pause_is_as_long_as_the_server_asks_up_to_a_cap(error: exceptions.M
 )
 def test_an_outage_of_thirty_seconds_is_survived(luck: list[float], took: float, retry_after: float | None):
     """The last attempt begins 30 s after the first, or later by less than one attempt and one pause."""
-    attempts, jitter, error = Attempts(RetryPolicy(), repeatable=True), iter(luck), exceptions.ServerError("down")
+    attempts, jitter, error = RequestRetries(RetryPolicy(), repeatable=True), iter(luck), exceptions.ServerError("down")
     error.retry_after = retry_after
     began, now = [0.0], 0.0
     while (pause := attempts.pause_after(error, took, lambda: next(jitter))) is not None:
@@ -122,10 +122,13 @@ def test_an_outage_of_thirty_seconds_is_survived(luck: list[float], took: float,
 
 def test_attempts_may_be_limited_and_what_is_final_ends_them_at_once():
     down = exceptions.ServerError("x")
-    assert Attempts(ONCE, repeatable=True).pause_after(down, 0.1, lambda: 0.5) is None
-    three = Attempts(RetryPolicy(attempts=3), repeatable=True)
+    assert RequestRetries(ONCE, repeatable=True).pause_after(down, 0.1, lambda: 0.5) is None
+    three = RequestRetries(RetryPolicy(attempts=3), repeatable=True)
     assert [three.pause_after(down, 0.0, lambda: 0.5) for _ in range(3)] == [0.25, 0.5, None]
-    assert Attempts(RetryPolicy(), repeatable=True).pause_after(exceptions.NotFoundError("x"), 0.1, lambda: 0) is None
+    assert (
+        RequestRetries(RetryPolicy(), repeatable=True).pause_after(exceptions.NotFoundError("x"), 0.1, lambda: 0)
+        is None
+    )
 
 
 @pytest.mark.parametrize("kind", [getattr(exceptions, name) for name in exceptions.__all__])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from machfive_provider.api import protocol
@@ -31,6 +34,8 @@ DAG_IDS = (
     "e2e_not_ready",
     "e2e_start_from_trigger",
 )
+PAGE_DAG, PAGE_CONN, SHARDS = "e2e_page_shards", "machfive_shards", 20
+USERS = {"viewer": "viewer", "user": "user"}  # beside the admin
 SETTINGS = SandboxSettings(workspaces=2, processing_seconds=5, generate_seconds=2, credits=5000, concurrency=20)
 
 
@@ -41,17 +46,29 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
+def shards() -> Iterator[Sandbox]:
+    """Run a sandbox that takes three batches at a time, which end by hand only."""
+    with Sandbox(SandboxSettings(processing_seconds=float("inf"), concurrency=3)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("results")
 
 
 @pytest.fixture(scope="session")
-def live(sandbox: Sandbox, results: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveAirflow]:
+def live(
+    sandbox: Sandbox, shards: Sandbox, results: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveAirflow]:
+    hosts = (
+        ("DEFAULT", sandbox.base_url, sandbox.workspaces[0].api_key),
+        ("SECOND", sandbox.base_url, sandbox.workspaces[1].api_key),
+        ("SHARDS", shards.base_url, shards.api_key),
+    )
     connections = {
-        f"AIRFLOW_CONN_MACHFIVE_{name}": json.dumps(
-            {"conn_type": "machfive", "host": sandbox.base_url, "password": workspace.api_key}
-        )
-        for name, workspace in zip(("DEFAULT", "SECOND"), sandbox.workspaces, strict=True)
+        f"AIRFLOW_CONN_MACHFIVE_{name}": json.dumps({"conn_type": "machfive", "host": host, "password": key})
+        for name, host, key in hosts
     }
     # A list that exists when the DAGs are parsed.
     with closing(MachFiveClient(ClientSettings(sandbox.base_url, sandbox.api_key))) as client:
@@ -59,8 +76,67 @@ def live(sandbox: Sandbox, results: Path, tmp_path_factory: pytest.TempPathFacto
     airflow = LiveAirflow(
         tmp_path_factory.mktemp("airflow"),
         [ROOT / "example_dags", Path(__file__).parent / "dags"],
-        wanted=DAG_IDS,
-        env=connections | {"MACHFIVE_RESULTS": str(results), "MACHFIVE_E2E_LIST": known},
+        wanted=(*DAG_IDS, PAGE_DAG),
+        users=USERS,
+        env=connections
+        | {
+            "MACHFIVE_RESULTS": str(results),
+            "MACHFIVE_E2E_LIST": known,
+            "AIRFLOW__MACHFIVE__UI_PREVIEW": "True",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        },
     )
     with airflow:
         yield airflow
+
+
+@pytest.fixture(scope="session")
+def foreign_list(shards: Sandbox) -> str:
+    """A list that somebody made in the MachFive app."""
+    with closing(MachFiveClient(ClientSettings(shards.base_url, shards.api_key))) as client:
+        options: Any = {"list_name": "Made by hand", "email_count": 2, "email_signature": "x"}
+        call = protocol.generate_batch(shards.campaign_id, [Lead("by.hand@example.com")], options)
+        list_id = client.send(call).list_id
+    shards.complete(list_id)
+    return list_id
+
+
+@pytest.fixture(scope="session")
+def run_id(live: LiveAirflow, shards: Sandbox, foreign_list: str) -> Iterator[str]:
+    """Three shards are at MachFive, the others wait for a slot."""
+    # The list that is bought first comes back without one of its leads.
+    shards.fault("lose_leads", endpoint="generate-batch", times=1)
+    run = live.trigger(PAGE_DAG)
+    live.wait_until(
+        PAGE_DAG,
+        run,
+        lambda now: Counter(task.state for task in now.tasks)["deferred"] == SHARDS and len(shards.purchases) == 1 + 3,
+        timeout=150,
+    )
+    yield run
+    with suppress(Exception):
+        live.delete_run(PAGE_DAG, run)
+
+
+@pytest.fixture(scope="session")
+def client(live: LiveAirflow) -> Iterator[Callable[[str | None], httpx.Client]]:
+    """Return a client of the page for a user, or for nobody."""
+    opened: list[httpx.Client] = []
+
+    def client(user: str | None) -> httpx.Client:
+        page = httpx.Client(base_url=f"{live.base_url}/machfive/", timeout=30, trust_env=False)
+        opened.append(page)
+        if user:
+            credentials = {"username": user, "password": live.home.passwords[user]}
+            token = page.post(f"{live.base_url}/auth/token", json=credentials).json()["access_token"]
+            page.cookies.set("_token", token)
+        return page
+
+    yield client
+    for each in opened:
+        each.close()
+
+
+@pytest.fixture(scope="session")
+def row_of(client: Any, run_id: str) -> Callable[[int], str]:
+    return lambda index: f"{PAGE_DAG}|{run_id}|write|{index}"

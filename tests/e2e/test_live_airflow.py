@@ -14,6 +14,7 @@ from configparser import ConfigParser
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import airflow
 import psutil
@@ -25,6 +26,7 @@ from machfive_provider.sandbox import Sandbox
 from scripts.airflow_api import FINISHED
 from scripts.guard import session_members
 from scripts.live_airflow import DagRunResult, LiveAirflow
+from tests.e2e.conftest import DAG_IDS
 
 pytestmark = pytest.mark.live
 TIMEOUT = 150.0
@@ -59,7 +61,7 @@ def faults(sandbox: Sandbox) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def run_ids(live: LiveAirflow, faults: dict[str, Any]) -> dict[str, str]:
-    created = {dag_id: live.create_run(dag_id) for dag_id in sorted(live.wanted)}
+    created = {dag_id: live.create_run(dag_id) for dag_id in sorted(DAG_IDS)}
     for dag_id in created:
         live.unpause(dag_id)
     return created
@@ -105,14 +107,13 @@ def trigger_rows(live: LiveAirflow) -> list[str]:
     return [kwargs if kwargs.startswith("{") else fernet.decrypt(kwargs.encode()).decode() for (kwargs,) in rows]
 
 
-def test_link_leads_to_the_campaign_while_the_task_is_deferred(
-    live: LiveAirflow, run_ids: dict[str, str], sandbox: Sandbox
-) -> None:
+def test_a_link_leads_to_the_page_while_the_task_is_deferred(live: LiveAirflow, run_ids: dict[str, str]) -> None:
     dag_id = "machfive_batch"
     run = wait_until_deferred(live, dag_id, run_ids[dag_id])
     assert run.task("write_emails").state == "deferred"
     links = live.extra_links(dag_id, run.run_id, "write_emails")
-    assert links == {"MachFive campaign": f"{sandbox.base_url}/campaigns/{sandbox.campaign_id}"}
+    row = quote(f"{dag_id}|{run.run_id}|write_emails|-1", safe="")
+    assert links == {"MachFive list": f"/plugin/machfive/machfive/?row={row}"}
 
 
 def test_batch_is_written_while_no_worker_waits(finish: Finish, live: LiveAirflow, run_ids: dict[str, str]) -> None:
@@ -258,10 +259,11 @@ def test_a_finished_run_done_again_buys_nothing(
     again: str, finish: Finish, live: LiveAirflow, sandbox: Sandbox, results: Path
 ) -> None:
     # All others have ended: what is bought from here on is bought by this run.
-    run = [finish(dag_id) for dag_id in sorted(live.wanted, key="e2e_batch_on_worker".__eq__)][-1]
+    run = [finish(dag_id) for dag_id in sorted(DAG_IDS, key="e2e_batch_on_worker".__eq__)][-1]
     path = results / "on-worker.jsonl"
     bought, before = len(sandbox.purchases), path.read_bytes()
     batch = live.xcom(run.dag_id, run.run_id, "write_emails", "machfive_batch")
+    del batch["times"]
     path.unlink()
     if again == "cleared":
         live.clear(run.dag_id, run.run_id)
@@ -270,4 +272,5 @@ def test_a_finished_run_done_again_buys_nothing(
         live.create_run(run.dag_id, run_id=run.run_id)
     assert live.wait(run.dag_id, run.run_id, TIMEOUT).state == "success"
     assert (len(sandbox.purchases), path.read_bytes()) == (bought, before)
-    assert live.xcom(run.dag_id, run.run_id, "write_emails", "machfive_batch") == {**batch, "bought": False}
+    told = live.xcom(run.dag_id, run.run_id, "write_emails", "machfive_batch")
+    assert told == {**batch, "bought": False, "times": told["times"]}

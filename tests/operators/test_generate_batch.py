@@ -19,7 +19,6 @@ from airflow.sdk import Asset
 from machfive_provider import exceptions
 from machfive_provider.hooks.machfive import MachFiveHook
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
-from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from machfive_provider.triggers import events
 from machfive_provider.triggers.lead_list import MachFiveListTrigger
@@ -75,11 +74,18 @@ def test_submit_and_wait(deferrable: bool, sandbox: Sandbox, connect: Connect, p
         "tag": TAG.search(purchase.list_name).group(),
         "generation": 1,
         "campaign_id": sandbox.campaign_id,
+        "campaign_name": None,
+        "conn_id": "machfive_default",
         "leads_submitted": 3,
         "leads_skipped": 0,
+        "credits": 3,
         "bought": True,
+        "phase": "submitted",
+        "times": first["times"],
     }
-    assert last.items() >= {**first, "leads_count": 3, "emails_created": 6}.items()
+    counted = {"leads_count": 3, "emails_created": 6, "phase": "completed", "times": last["times"]}
+    assert last.items() >= {**first, **counted}.items()
+    assert list(last["times"]) == ["submitted", "completed"]
     assert last["completed_at"].startswith("20")
     assert "machfive_export" not in run.xcoms
 
@@ -147,7 +153,7 @@ def test_no_wait(slow_sandbox: Sandbox, connect: Connect):
     run = Run(batch(slow_sandbox, wait_for_completion=False, deferrable=False))
     assert run() == slow_sandbox.purchases[0].list_id
     assert len(slow_sandbox.requests_to("list")) == 1  # is the tag still in its name?
-    assert set(run.xcoms) == {"machfive_batch", MachFiveCampaignLink().xcom_key}
+    assert set(run.xcoms) == {"machfive_batch"}
 
 
 @MODES
@@ -504,18 +510,32 @@ def test_no_room_in_time(deferrable: bool, sandbox: Sandbox, connect: Connect, m
     assert sandbox.purchases == []
 
 
+def test_a_resume_validates_no_plain_address_again(
+    slow_sandbox: Sandbox, connect: Connect, monkeypatch: pytest.MonkeyPatch
+):
+    """The regular expression is enough for plain ASCII addresses: resumes of large lists stay cheap."""
+    connect(slow_sandbox)
+    slow_sandbox.fault("status", endpoint="generate-batch", times=1, status=429, code="WORKSPACE_LIMIT")
+    operator = batch(
+        slow_sandbox, deferrable=True, leads=[{"email": f"lead{number}@Example.com"} for number in range(9)]
+    )
+    with pytest.raises(TaskDeferred) as caught:
+        operator.execute(task_context(operator))
+    monkeypatch.setattr("email_validator.validate_email", lambda *_, **__: pytest.fail("validated by the library"))
+    with pytest.raises(TaskDeferred):
+        operator.resume_submission(task_context(operator), events.submit(caught.value.trigger.attempt))
+    assert [each.credits for each in slow_sandbox.purchases] == [9]
+
+
 # --- what people see
 
 
-def test_the_link_is_there_before_the_deferral(slow_sandbox: Sandbox, connect: Connect):
+def test_the_batch_is_told_before_the_deferral(slow_sandbox: Sandbox, connect: Connect):
     connect(slow_sandbox)
     operator = batch(slow_sandbox, deferrable=True)
     context = task_context(operator)
     with pytest.raises(TaskDeferred):
         operator.execute(context)
-    assert context["ti"].xcoms[MachFiveCampaignLink().xcom_key] == (
-        f"{slow_sandbox.base_url}/campaigns/{slow_sandbox.campaign_id}"
-    )
     assert context["ti"].xcoms["machfive_batch"]["list_id"] == slow_sandbox.purchases[0].list_id
 
 
@@ -547,7 +567,7 @@ def test_the_log_says_what_is_spent(sandbox: Sandbox, connect: Connect, logs: Lo
     assert "this spends 3 credits" in logs.text
     logs.clear()
     Run(batch(sandbox))()
-    assert "An earlier attempt has already bought this batch" in logs.text
+    assert "An earlier try has already bought this batch" in logs.text
     assert "Submitting" not in logs.text
 
 
@@ -638,3 +658,23 @@ def test_buying_again_is_announced(sandbox: Sandbox, connect: Connect, logs: Log
         Run(batch(sandbox))()
     Run(batch(sandbox))()
     assert "has failed on MachFive's side: buying the batch again, as generation 2" in logs.text
+
+
+@pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        ({"list_name": "Spring fair"}, "Spring fair"),
+        ({"leads_path": "s3://bucket/shards/0007.csv"}, "0007.csv"),
+        ({"export_to": "/out/emails.csv"}, "emails.csv"),
+        ({}, ""),
+    ],
+)
+def test_the_label_of_a_mapped_task(given: dict[str, Any], label: str, sandbox: Sandbox):
+    assert batch(sandbox, **given).label == label
+
+
+def test_a_mapped_task_shows_its_label_unless_the_user_says_otherwise():
+    mapped = MachFiveGenerateBatchOperator.partial(task_id="write", campaign_name="Spring").expand(leads=[[], []])
+    assert "task.label" in mapped.map_index_template
+    own = MachFiveGenerateBatchOperator.partial(task_id="w", campaign_name="Spring", map_index_template="{{ x }}")
+    assert own.expand(leads=[[]]).map_index_template == "{{ x }}"

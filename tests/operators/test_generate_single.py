@@ -12,7 +12,6 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from machfive_provider import exceptions
 from machfive_provider.operators.generate import MachFiveGenerateOperator
-from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from tests.clock import Pauses
 from tests.tasks import LEADS, PERSONAL, Logs, Run, leaks
@@ -44,7 +43,8 @@ def test_on_a_worker(lead: Any, sandbox: Sandbox, connect: Connect, logs: Logs):
     assert answer["credits_remaining"] == sandbox.settings.credits - 1
     assert [email["step"] for email in answer["sequence"]] == [1, 2]
     assert all(set(email) == {"step", "subject", "body"} for email in answer["sequence"])
-    assert run.xcoms[MachFiveCampaignLink().xcom_key].endswith(f"/campaigns/{sandbox.campaign_id}")
+    told = run.xcoms["machfive_batch"]
+    assert told.items() >= {"phase": "completed", "credits": 1, "emails_created": 2, "bought": True}.items()
     assert "this spends 1 credit." in logs.text
     assert leaks([*PERSONAL, sandbox.api_key], logs.text) == []
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from machfive_provider import exceptions
 from machfive_provider.api.models import Lead, LeadList
-from machfive_provider.purchase.decision import Adopt, Buy, SearchResult, WaitForUnanswered, decide_purchase
+from machfive_provider.purchase.decision import Adopt, Buy, Found, SearchResult, WaitForUnanswered, decide_purchase
 from machfive_provider.purchase.purchase import BATCH, SINGLE, Purchase
 from machfive_provider.purchase.record import INTENT, NOTHING_SENT, SUBMITTED, Record
 from machfive_provider.purchase.tag import Tag
@@ -33,7 +33,8 @@ def decide(
     cut_off: Any = (),
 ) -> Adopt | Buy | WaitForUnanswered:
     """Decide for a retry that found nothing in Airflow or MachFive, short of what the test sets."""
-    return decide_purchase(purchase, SearchResult(tuple(lists), tuple(cut_off)), record, absent_since, now)
+    search = SearchResult(tuple(Found(*each) for each in lists), tuple(cut_off))
+    return decide_purchase(purchase, search, record, absent_since, now)
 
 
 def entry(
@@ -164,11 +165,11 @@ def intent(purchase: Purchase = RETRY, generation: int = 1, call: str = BATCH) -
     [
         (RETRY, None, 120),
         (RETRY, intent(), 120),
-        (replace(RETRY, single=True, call=SINGLE), None, 720),
-        (replace(RETRY, single=True, call=BATCH), None, 720),
-        (replace(RETRY, single=True, call=BATCH), intent(call=SINGLE), 720),
-        (replace(RETRY, single=True, call=SINGLE), intent(call=BATCH), 120),
-        (replace(RETRY, single=True, call=BATCH, map_index=0), intent(call=BATCH), 720),
+        (replace(RETRY, one_lead=True, call=SINGLE), None, 720),
+        (replace(RETRY, one_lead=True, call=BATCH), None, 720),
+        (replace(RETRY, one_lead=True, call=BATCH), intent(call=SINGLE), 720),
+        (replace(RETRY, one_lead=True, call=SINGLE), intent(call=BATCH), 120),
+        (replace(RETRY, one_lead=True, call=BATCH, map_index=0), intent(call=BATCH), 720),
     ],
     ids=["batch", "batch on record", "single", "batch now", "single on record", "single now", "mapped"],
 )

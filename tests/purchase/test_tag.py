@@ -164,14 +164,14 @@ def test_lists_of_others_have_no_tag_of_ours(name: str | None):
 def test_another_purchase_of_the_same_task_is_told_apart(change: str):
     tag = PURCHASE.tag_of(LeadList("l", "pending", custom_name=f"Copy of {name_of(CHANGES[change], 3)} (2)"))
     assert tag == CHANGES[change].tag(3)
-    assert tag.concerns(PURCHASE.tag(1))
-    assert not replace(tag, round=9).concerns(PURCHASE.tag(1))
-    assert not replace(tag, map_index=9).concerns(PURCHASE.tag(1))
+    assert tag.is_of_same_task(PURCHASE.tag(1))
+    assert not replace(tag, round=9).is_of_same_task(PURCHASE.tag(1))
+    assert not replace(tag, map_index=9).is_of_same_task(PURCHASE.tag(1))
 
 
 def test_the_same_purchase_concerns_us_in_any_round_and_shard():
-    assert replace(PURCHASE.tag(2), round=9, map_index=9).concerns(PURCHASE.tag(1))
-    assert not CHANGES["run"].tag(1).concerns(PURCHASE.tag(1))
+    assert replace(PURCHASE.tag(2), round=9, map_index=9).is_of_same_task(PURCHASE.tag(1))
+    assert not CHANGES["run"].tag(1).is_of_same_task(PURCHASE.tag(1))
 
 
 def may_be_cut_off(name: str | None) -> bool:

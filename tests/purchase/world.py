@@ -18,7 +18,7 @@ import pendulum
 
 from machfive_provider import exceptions
 from machfive_provider.api.models import AcceptedBatch, GeneratedSequence, Lead, LeadList
-from machfive_provider.purchase.buy import Submission, adopted, search_and_decide, submit
+from machfive_provider.purchase.buy import Submission, adopt, search_and_decide, submit
 from machfive_provider.purchase.decision import Adopt, WaitForUnanswered
 from machfive_provider.purchase.purchase import BATCH, SINGLE, Purchase
 from machfive_provider.purchase.record import RecordStore
@@ -306,7 +306,7 @@ class World:
         while True:
             decision = search_and_decide(self, purchase, records.record, absent_since, self)
             if isinstance(decision, Adopt):
-                return adopted(decision, records.record, self)
+                return adopt(decision, records.record, self)
             if not isinstance(decision, WaitForUnanswered):
                 return submit(self, purchase, decision, records, self)
             if absent_since is None:
@@ -355,7 +355,7 @@ def _purchase(rules: Rules, tries: int, max_tries: int, what: str, policy: str, 
         leads=leads[:1] if rules.single else leads,
         options=options,
         call=call,
-        single=rules.single,
+        one_lead=rules.single,
         on_existing_list=policy,
         max_resubmissions=rules.max_resubmissions,
         since=EPOCH.subtract(days=1),

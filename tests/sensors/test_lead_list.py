@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,7 +71,9 @@ def test_completed_already(deferrable: bool, sandbox: Sandbox, connect: Connect,
     run = Run(sensor(list_id, deferrable=deferrable))
     run()
     assert run.triggers == []
-    assert run.xcoms == {}
+    told = run.xcoms["machfive_batch"]
+    assert (told["phase"], [each["list_id"] for each in told["lists"]]) == ("completed", [list_id])
+    assert told["lists"][0].items() >= {"phase": "completed", "leads_count": 1, "emails_created": 3}.items()
     assert len(sandbox.requests_to("list")) == 1
     assert logs.count(f"List {list_id} has completed.") == 1
 
@@ -106,8 +107,10 @@ def test_reschedule(slow_sandbox: Sandbox, connect: Connect, logs: Logs):
     first_poke: list[datetime] = []
 
     def poke() -> bool:
-        ti = SimpleNamespace(get_first_reschedule_date=lambda context: first_poke[0] if first_poke else None)
-        return sensor(list_id, mode="reschedule", deferrable=False, timeout=60).poke({"ti": ti})
+        task = sensor(list_id, mode="reschedule", deferrable=False, timeout=60)
+        context = task_context(task)
+        context["ti"].get_first_reschedule_date = lambda context: first_poke[0] if first_poke else None
+        return task.poke(context)
 
     assert poke() is False
     first_poke.append(datetime.now(UTC))
@@ -125,9 +128,11 @@ def test_reschedule_counts_from_the_first_poke(slow_sandbox: Sandbox, connect: C
     connect(slow_sandbox)
     (list_id,) = bought(slow_sandbox)
     an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
-    ti = SimpleNamespace(get_first_reschedule_date=lambda context: an_hour_ago)
+    task = sensor(list_id, mode="reschedule", deferrable=False, timeout=60)
+    context = task_context(task)
+    context["ti"].get_first_reschedule_date = lambda context: an_hour_ago
     with pytest.raises(exceptions.SensorTimeoutError, match=r"still processing after 1 h \(timeout\)"):
-        sensor(list_id, mode="reschedule", deferrable=False, timeout=60).poke({"ti": ti})
+        task.poke(context)
 
 
 @pytest.mark.parametrize("several", [list, tuple])
@@ -135,12 +140,15 @@ def test_several_lists(several: type, slow_sandbox: Sandbox, connect: Connect):
     connect(slow_sandbox)
     first, second, third = bought(slow_sandbox, 3)
     operator = sensor(several([first, second, third, second]), deferrable=False)
+    context = task_context(operator)
     slow_sandbox.complete(second)
-    assert operator.poke(None) is False
+    assert operator.poke(context) is False
+    phases = {each["list_id"]: each["phase"] for each in context["ti"].xcoms["machfive_batch"]["lists"]}
+    assert phases == {first: "submitted", second: "completed", third: "submitted"}
     slow_sandbox.complete(first)
-    assert operator.poke(None) is False
+    assert operator.poke(context) is False
     slow_sandbox.complete(third)
-    assert operator.poke(None) is True
+    assert operator.poke(context) is True
     looked = [request.path.rpartition("/")[2] for request in slow_sandbox.requests_to("list")]
     # What has completed is not asked for again.
     assert looked == [first, second, third, first, third, third]

@@ -25,7 +25,7 @@ from machfive_provider.api.call import Call, Request, Response
 from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.error_responses import error_from
 from machfive_provider.api.protocol import opens_export
-from machfive_provider.api.retries import Attempts, RetryPolicy
+from machfive_provider.api.retries import RequestRetries, RetryPolicy
 from machfive_provider.formatting import one_line
 
 __all__ = ["AsyncMachFiveClient", "MachFiveClient", "preload"]
@@ -242,14 +242,12 @@ def _request_arguments(request: Request, policy: RetryPolicy) -> dict[str, Any]:
 
 
 def _retry_arguments(policy: RetryPolicy, request: Request, sleep: Any) -> dict[str, Any]:
-    attempts = Attempts(policy, request.repeatable)
+    retries = RequestRetries(policy, request.repeatable)
 
     def wait(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        took = max(0.0, (state.seconds_since_start or 0.0) - attempts.began_after)
-        pause = (
-            attempts.pause_after(error, took, random.random) if isinstance(error, exceptions.MachFiveError) else None
-        )
+        took = max(0.0, (state.seconds_since_start or 0.0) - retries.began_after)
+        pause = retries.pause_after(error, took, random.random) if isinstance(error, exceptions.MachFiveError) else None
         return math.inf if pause is None else pause
 
     return {

@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 
 from machfive_provider.exceptions import MachFiveError, MachFiveTransientError, NotReadyError, TransportError
 
-__all__ = ["ONCE", "QUICK", "Attempts", "RetryPolicy", "backoff", "may_repeat", "retry_after_seconds"]
+__all__ = ["ONCE", "QUICK", "RequestRetries", "RetryPolicy", "backoff", "may_repeat", "retry_after_seconds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ QUICK = RetryPolicy(attempts=1, request_timeout=3.0)  # for a person who waits f
 
 
 @dataclass(slots=True)
-class Attempts:
+class RequestRetries:
     """Counts the attempts of one call and decides whether there is another.
 
     :param repeatable: as for :func:`may_repeat`

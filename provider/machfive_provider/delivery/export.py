@@ -36,6 +36,7 @@ def write_export(
     destination: Destination,
     export_format: str,
     email_count: int | None = None,
+    on_progress: Callable[[Figures], Any] | None = None,
 ) -> Figures:
     """Write a completed list's emails and return the figures.
 
@@ -43,12 +44,15 @@ def write_export(
     sent and counted: it was paid for (docs/operators.md, "The result is counted").
 
     :param email_count: emails asked for each lead, if known: of a CSV with fewer in all, the json is counted too
+    :param on_progress: called with the figures so far after each chunk that was read and counted; nobody by default
     :raises NotReadyError: if the API says that the list has not completed
     :raises ProtocolError: if the export is no whole JSON or CSV; the destination stays as it was
     """
     figures = Figures(email_count)
     with destination.open() as writer:
         source = hook.stream_export(lead_list.id, "csv" if export_format == "csv" else "json")
+        if on_progress:
+            source = _watched(source, writer, figures, on_progress)
         if export_format == "jsonl":
             _count_json(source, figures, lambda lead: writer.write(_as_line(lead)))
         elif export_format == "json":
@@ -180,6 +184,16 @@ def _copied(chunks: Iterable[bytes], writer: Writer) -> Iterator[bytes]:
     for chunk in chunks:
         writer.write(chunk)
         yield chunk
+
+
+def _watched(
+    chunks: Iterable[bytes], writer: Writer, figures: Figures, on_progress: Callable[[Figures], Any]
+) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+        # Whoever asks for the next chunk has counted this one.
+        figures.bytes = writer.written
+        on_progress(figures)
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:

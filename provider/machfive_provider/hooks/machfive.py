@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import closing
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from airflow.providers.common.compat.sdk import BaseHook
 
-from machfive_provider import exceptions
 from machfive_provider.api import protocol
 from machfive_provider.api.client import AsyncMachFiveClient, MachFiveClient
 from machfive_provider.api.models import (
@@ -21,15 +22,17 @@ from machfive_provider.api.models import (
     LeadList,
 )
 from machfive_provider.api.retries import QUICK, RetryPolicy
+from machfive_provider.hooks.campaigns import named, refuse_name
 from machfive_provider.hooks.connection import ConnectionSettings, diagnosis, greeting
 from machfive_provider.hooks.form import CONNECTION_FIELDS, FIELD_BEHAVIOUR
+from machfive_provider.hooks.lookup import load_settings, load_settings_async
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["MachFiveHook", "load_settings_async"]
+    from machfive_provider.foreground import ExportFigures, ExportFormat, OnExported, OnPolled
 
-_CANDIDATES = 10
+__all__ = ["MachFiveHook"]
 
 
 class MachFiveHook(BaseHook):
@@ -63,6 +66,7 @@ class MachFiveHook(BaseHook):
         self._settings: ConnectionSettings | None = None
         self._client: MachFiveClient | None = None
         self._aclient: AsyncMachFiveClient | None = None
+        self._submitted_at: dict[str, float] = {}  # epoch seconds, by the id of the list
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -96,7 +100,7 @@ class MachFiveHook(BaseHook):
         if self._settings is None:
             from airflow.sdk.log import mask_secret
 
-            self._settings = ConnectionSettings.from_connection(_found(self.machfive_conn_id, self.get_connection))
+            self._settings = load_settings(self.machfive_conn_id, self.get_connection)
             # Airflow masks the password as it is stored; the key has no white space around it.
             mask_secret(self._settings.client.api_key)
         return self._settings
@@ -136,13 +140,13 @@ class MachFiveHook(BaseHook):
         :param name: the whole name; case and white space around it do not matter
         :raises ConfigurationError: if no campaign or several have the name; the message lists the candidates
         """
-        matches = _named(name, self.list_campaigns(name.strip()))
-        return matches[0] if len(matches) == 1 else _refuse(name, matches, self.list_campaigns())
+        matches = named(name, self.list_campaigns(name.strip()))
+        return matches[0] if len(matches) == 1 else refuse_name(name, matches, self.list_campaigns())
 
     async def aresolve_campaign(self, name: str) -> Campaign:
         """Await :meth:`resolve_campaign`."""
-        matches = _named(name, await self.alist_campaigns(name.strip()))
-        return matches[0] if len(matches) == 1 else _refuse(name, matches, await self.alist_campaigns())
+        matches = named(name, await self.alist_campaigns(name.strip()))
+        return matches[0] if len(matches) == 1 else refuse_name(name, matches, await self.alist_campaigns())
 
     def generate(
         self, campaign_id: str, lead: Lead | Mapping[str, Any], options: GenerationOptions | None = None
@@ -181,7 +185,10 @@ class MachFiveHook(BaseHook):
         """
         from machfive_provider.leads.prepare import hook_leads
 
-        return self.get_conn().send(protocol.generate_batch(campaign_id, hook_leads(leads, columns), options))
+        call = protocol.generate_batch(campaign_id, hook_leads(leads, columns), options)
+        accepted = self.get_conn().send(call)
+        self._submitted_at[accepted.list_id] = time.time()
+        return accepted
 
     def iter_lists(self, campaign_id: str | None = None, status: str | None = None) -> Iterator[LeadList]:
         """Yield the workspace's lists, newest first, page after page (``GET /api/v1/lists``).
@@ -247,6 +254,48 @@ class MachFiveHook(BaseHook):
         async for chunk in (await self.aget_conn()).stream(protocol.export(list_id, format)):
             yield chunk
 
+    def wait_for_list(self, list_id: str, timeout: float | timedelta, on_progress: OnPolled | None = None) -> LeadList:
+        """Wait on the calling thread until a list has completed; return it. Polls every 20 seconds.
+
+        :param timeout: seconds, or a ``timedelta``, after which the wait is given up; there is at least one poll
+        :param on_progress: called with the ``LeadList`` after each poll that succeeded; by default a terminal shows the
+            status and the time that has passed, and anything else nothing
+        :raises ListFailedError: if the list ended failed
+        :raises WaitTimeoutError: if it has not ended in time; MachFive keeps working on it
+        :raises PollingError: if polls have failed for ten minutes
+        :raises NotFoundError: if the workspace has no such list. One that this hook has just submitted has two minutes
+            to become visible
+        """
+        from machfive_provider.foreground import wait_for_list
+
+        return wait_for_list(self, list_id, timeout, on_progress, self._submitted_at.get(list_id))
+
+    def export_list(
+        self,
+        list_id: str,
+        path: str | os.PathLike[str],
+        format: ExportFormat | None = None,  # noqa: A002 - the API's word
+        on_progress: OnExported | None = None,
+    ) -> ExportFigures:
+        """Write a completed list's emails to a file or object, count them and return the figures.
+
+        The file appears complete or not at all, and replaces what was there. Warnings in the figures are logged too.
+
+        :param path: where to write: a path or URL that ObjectStoragePath reaches
+        :param format: ``csv``, ``json`` or ``jsonl`` (a lead a line); by default by the ending of ``path``
+        :param on_progress: called with the figures so far (``.leads``, ``.bytes``) after each 64 KiB; by default a
+            terminal shows a bar, and anything else nothing
+        :raises ConfigurationError: if ``path`` cannot be written, or its ending contradicts ``format``
+        :raises NotReadyError: before the list has completed
+        :raises ListFailedError: if the list ended failed
+        """
+        from machfive_provider.foreground import export_list
+
+        figures = export_list(self, list_id, path, format, on_progress)
+        for warning in figures.warnings:
+            self.log.warning("%s", warning)
+        return figures
+
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the connection works, and a text: the workspace's campaigns, or what is wrong.
 
@@ -296,50 +345,3 @@ class MachFiveHook(BaseHook):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-async def load_settings_async(conn_id: str) -> ConnectionSettings:
-    """Read a connection on an event loop; raises ``ConfigurationError``.
-
-    Only common-compat's look-up works on the event loop of every supported Airflow's triggerer.
-    """
-    from airflow.providers.common.compat.connection import get_async_connection
-
-    try:
-        connection = await get_async_connection(conn_id)
-    except Exception as error:  # noqa: BLE001 - it is raised again as one of ours
-        _refuse_connection(conn_id, error)
-    return ConnectionSettings.from_connection(connection)
-
-
-def _found(conn_id: str, look_up: Any) -> Any:
-    try:
-        return look_up(conn_id)
-    except Exception as error:  # noqa: BLE001 - it is raised again as one of ours
-        _refuse_connection(conn_id, error)
-
-
-def _refuse_connection(conn_id: str, error: Exception) -> NoReturn:
-    """Raise a permanent error for a connection that does not exist, a transient one if it cannot be read now."""
-    if isinstance(error, AirflowNotFoundException) or "CONNECTION_NOT_FOUND" in str(error).upper():
-        raise exceptions.ConfigurationError(
-            f"The Airflow connection {conn_id!r} does not exist. Add one of type MachFive with the API key as its "
-            "password, or name another in machfive_conn_id."
-        ) from None
-    raise exceptions.MachFiveTransientError(
-        f"The Airflow connection {conn_id!r} could not be read ({type(error).__name__}). Airflow may be busy."
-    ) from error
-
-
-def _named(name: str, campaigns: Sequence[Campaign]) -> list[Campaign]:
-    return [each for each in campaigns if each.name.strip().casefold() == name.strip().casefold()]
-
-
-def _refuse(name: str, matches: Sequence[Campaign], campaigns: Sequence[Campaign]) -> Campaign:
-    what, among = ("several campaigns are", matches) if matches else ("no campaign is", campaigns)
-    listed = ", ".join(f"{each.name!r} ({each.id})" for each in among[:_CANDIDATES]) or "none at all"
-    more = f" and {len(among) - _CANDIDATES} more" if len(among) > _CANDIDATES else ""
-    raise exceptions.ConfigurationError(
-        f"campaign_name: {what} called {name!r} in this workspace. Give one of these names, or campaign_id: "
-        f"{listed}{more}."
-    )

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from machfive_provider import exceptions
-from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, needs_a_worker, seconds
+from machfive_provider.status import telling_errors
+from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, check_seconds, needs_a_worker
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from machfive_provider.waiting.decision import Watch
 
 __all__ = ["ListWaitingOperator"]
+
+# Airflow renders it when a mapped task begins, and shows it in place of the map index.
+_LABEL = "{{ task.label | default(ti.map_index, true) }}"
 
 
 class ListWaitingOperator(BaseOperator):
@@ -41,6 +45,17 @@ class ListWaitingOperator(BaseOperator):
     deferrable: bool
     poll_interval: float
     timeout: float | timedelta
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """Begin a mapped task, whose instances show their ``label`` unless ``map_index_template`` is set."""
+        return super().partial(**{"map_index_template": _LABEL, **kwargs})
+
+    @property
+    def label(self) -> str:
+        """What to call a mapped task instance: its list's name, or the file that it reads or writes, or empty."""
+        texts = (str(getattr(self, name, None) or "") for name in ("list_name", "leads_path", "export_to"))
+        return next((text.rpartition("/")[2] for text in texts if text), "")
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Finish the task with a list that has completed or failed.
@@ -81,7 +96,7 @@ class ListWaitingOperator(BaseOperator):
         from machfive_provider.waiting.decision import Watch
 
         started_at = time.time()
-        deadline = self.deadline(started_at, seconds("timeout", self.timeout), began_at or started_at)
+        deadline = self.deadline(started_at, check_seconds("timeout", self.timeout), began_at or started_at)
         watch = Watch(list_id, self.interval(), started_at, deadline, submitted_at)
         return self._finish(context, watch, self._wait(watch, seen))
 
@@ -94,10 +109,11 @@ class ListWaitingOperator(BaseOperator):
         # dag.test() resumes the task where a triggerer would have ended it, with the state as the event.
         if event == "success" and self._ends_in_the_triggerer():
             return None
-        found = events.read(event, "ended")
-        ended = LeadList.from_json(found["lists"][0])
-        watch = Watch(ended.id, self.interval(), float(found["started_at"]), float(found["deadline"]))
-        return self._finish(context, watch, ended)
+        with telling_errors(context, self.log):
+            found = events.read(event, "ended")
+            ended = LeadList.from_json(found["lists"][0])
+            watch = Watch(ended.id, self.interval(), float(found["started_at"]), float(found["deadline"]))
+            return self._finish(context, watch, ended)
 
     def on_kill(self) -> None:
         """Log what happens to the list: the API has no cancel."""
@@ -177,7 +193,7 @@ class ListWaitingOperator(BaseOperator):
         """Return the seconds between two polls."""
         from machfive_provider.waiting.decision import SHORTEST_INTERVAL
 
-        return max(SHORTEST_INTERVAL, seconds("poll_interval", self.poll_interval))
+        return max(SHORTEST_INTERVAL, check_seconds("poll_interval", self.poll_interval))
 
     def deadline(self, started_at: float, timeout: float, began_at: float) -> float:
         """Return the epoch second at which a wait ends.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from machfive_provider import exceptions
 from machfive_provider.formatting import counted, duration
 from machfive_provider.operators.base import ListWaitingOperator
-from machfive_provider.operators.link import MachFiveCampaignLink
+from machfive_provider.status import tell
 from machfive_provider.waiting.deferral import DEFERRAL_MARGIN
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["Attempt", "Buyer", "warn_of_unknown_fields"]
 
 # Seconds to wait after a 429 that is not about capacity and names no time: MachFive asks for restraint (docs/api.md).
-_RATE_LIMITED = 30.0
+_PAUSE_AFTER_429 = 30.0
 _FIELDS_SHOWN = 20
 # Seconds from the search to the POST. After a longer pause the search is repeated: another try may have bought since.
-_SEARCH_HOLDS = 30.0
+_SEARCH_VALID_FOR = 30.0
 
 
 def warn_of_unknown_fields(log: Any, source: str, prepared: PreparedLeads) -> None:
@@ -54,7 +54,7 @@ class Attempt:
     :param try_number: of the task instance
     :param began_at: epoch seconds at which the try began; it gives its position in the queue for capacity
     :param absent_since: epoch seconds of its first complete search without the list of an earlier try
-    :param granted: whether it comes from the queue for capacity, with a slot reserved for it
+    :param granted: whether it comes from the queue for capacity: then a slot is reserved for it
     """
 
     try_number: int
@@ -85,6 +85,7 @@ class Buyer:
 
     :param task: the operator, which is resumed in its method ``resume_submission``
     :param capacity_timeout: seconds to wait for a free slot in the workspace
+    :param leads_skipped: for the XCom: how many leads were given and are not bought
     """
 
     task: ListWaitingOperator
@@ -92,6 +93,7 @@ class Buyer:
     on_existing_list: str
     max_resubmissions: int
     capacity_timeout: float
+    leads_skipped: int = 0
 
     def buy(
         self,
@@ -101,13 +103,13 @@ class Buyer:
         call: str,
         attempt: Attempt,
         *,
-        single: bool = False,
+        one_lead: bool = False,
         before_paying: Callable[[], None] = lambda: None,
-    ) -> tuple[Purchase, Submission]:
+    ) -> Submission:
         """Buy or adopt. Waits for a free slot, or for the list of an unanswered purchase to show up; may defer.
 
         :param campaign: its id and its name, of which one is None
-        :param call, single: as in ``Purchase``
+        :param call, one_lead: as in ``Purchase``
         :param before_paying: last checks that only matter if credits are spent
         """
         from machfive_provider.purchase import buy
@@ -117,30 +119,36 @@ class Buyer:
         log, records = self.task.log, RecordStore.of(self.context, self.task.log)
         records.begin(attempt.try_number)
         with self.task.hook() as hook:
-            with _nothing_spent():
-                campaign_id = _campaign_id(hook, *campaign)
-            purchase = self._purchase(hook, campaign_id, leads, options, call, single=single)
-            MachFiveCampaignLink.store(self.context, hook.settings.client.base_url, campaign_id)
+            purchase: Purchase | None = None
+            facts: dict[str, Any] = {"conn_id": self.task.machfive_conn_id}
             while True:
                 try:
+                    if purchase is None:
+                        with _nothing_spent():
+                            campaign_id, campaign_name = _campaign(hook, *campaign)
+                        purchase = self._purchase(hook, campaign_id, leads, options, call, one_lead=one_lead)
+                        facts |= self._facts(purchase, campaign_name)
                     with _nothing_spent():
                         decision = buy.search_and_decide(hook, purchase, records.record, attempt.absent_since, log)
                     searched_at = time.time()
                     if isinstance(decision, Adopt):
-                        return purchase, buy.adopted(decision, records.record, log)
+                        return self._bought(facts, buy.adopt(decision, records.record, log))
                     if isinstance(decision, WaitForUnanswered):
                         attempt = replace(attempt, absent_since=decision.absent_since)
+                        tell(self.context, "looking_for_purchase", **facts)
                         self._wait_for_unanswered(purchase, attempt, decision)
                         continue
                     before_paying()
                     with _nothing_spent():
                         _queue_first(hook, attempt)
-                    if time.time() - searched_at <= _SEARCH_HOLDS:
-                        return purchase, buy.submit(hook, purchase, decision, records, log)
+                    # After a long pause the search comes first again.
+                    if time.time() - searched_at <= _SEARCH_VALID_FOR:
+                        return self._bought(facts, buy.submit(hook, purchase, decision, records, log))
                 except exceptions.RateLimitedError as error:
                     # Nothing was accepted: this is waiting, and waiting uses up none of the task's retries.
-                    attempt = replace(attempt, granted=True)
-                    self._wait_for_capacity(hook, attempt, error)
+                    attempt = replace(attempt, granted=True)  # once the wait has ended
+                    tell(self.context, "waiting_for_room", **facts, asked_at=attempt.began_at)
+                    self._wait_after_429(hook, attempt, error)
 
     def wait_for(self, bought: Submission, attempt: Attempt) -> Any:
         """Wait for the list that was bought or adopted, and finish the task with it; may defer."""
@@ -152,6 +160,30 @@ class Buyer:
             seen=bought.seen,
         )
 
+    def _facts(self, purchase: Purchase, campaign_name: str | None) -> dict[str, Any]:
+        """Return what is told of a purchase before it is made."""
+        return {
+            "campaign_id": purchase.campaign_id,
+            "campaign_name": campaign_name,
+            "list_name": purchase.title,
+            "leads_submitted": len(purchase.leads),
+            "leads_skipped": self.leads_skipped,
+            "credits": purchase.credits,
+        }
+
+    def _bought(self, facts: dict[str, Any], bought: Submission) -> Submission:
+        """Tell of the list that was bought or adopted, and return it."""
+        listed = {
+            "list_id": bought.list_id,
+            "list_name": bought.list_name,
+            "tag": str(bought.tag),
+            "generation": bought.tag.generation,
+            "bought": bought.bought,
+            **({"duplicates": list(bought.duplicates)} if bought.duplicates else {}),
+        }
+        tell(self.context, "submitted", **{**facts, **listed})
+        return bought
+
     def _purchase(
         self,
         hook: MachFiveHook,
@@ -160,7 +192,7 @@ class Buyer:
         options: GenerationOptions,
         call: str,
         *,
-        single: bool,
+        one_lead: bool,
     ) -> Purchase:
         from machfive_provider.purchase.purchase import Purchase
 
@@ -177,28 +209,36 @@ class Buyer:
             leads=tuple(leads),
             options=options,
             call=call,
-            single=single,
+            one_lead=one_lead,
             on_existing_list=self.on_existing_list,
             max_resubmissions=self.max_resubmissions,
             # run_after, because a clear resets the other times of a run; an hour for clocks that differ.
             since=run_after - timedelta(hours=1) if run_after else None,
         )
 
-    def _wait_for_capacity(self, hook: MachFiveHook, attempt: Attempt, error: exceptions.RateLimitedError) -> None:
-        """Return when the task may ask again, or defer."""
+    def _wait_after_429(self, hook: MachFiveHook, attempt: Attempt, error: exceptions.RateLimitedError) -> None:
+        """Return when the task may ask again, or defer.
+
+        :raises CapacityTimeoutError: after ``capacity_timeout``
+        """
         from machfive_provider.api.retries import ONCE
         from machfive_provider.waiting.capacity import no_capacity, wait_on_worker
 
         log, now = self.task.log, time.time()
-        deadline = self.task.deadline(attempt.began_at, self.capacity_timeout, attempt.began_at)
-        if now >= deadline:
-            raise no_capacity(now - attempt.began_at)
-        where = "in the triggerer, this worker is free" if self.task.deferrable else "on this worker"
-        log.info("%s Waiting %s, for %s at the most (capacity_timeout).", error, where, duration(deadline - now))
+        deadline = self.task.deadline(
+            started_at=attempt.began_at, timeout=self.capacity_timeout, began_at=attempt.began_at
+        )
         is_full = isinstance(error, exceptions.WorkspaceLimitError)
+        if now >= deadline:
+            raise no_capacity(now - attempt.began_at, None if is_full else error)
+        why = "for a free slot in the workspace" if is_full else "because MachFive asks for fewer requests"
+        where = "in the triggerer" if self.task.deferrable else "on this worker"
+        log.info("Waiting %s, %s, for %s at the most. %s", why, where, duration(deadline - now), error)
         # What runs right after a 429 is the workspace's limit. An error without a status is from _queue_first.
         limit = _running_now(hook, log) if is_full and error.status_code else None
-        pause = error.retry_after if error.retry_after is not None else 0.0 if is_full else _RATE_LIMITED
+        pause = error.retry_after
+        if pause is None:
+            pause = 0.0 if is_full else _PAUSE_AFTER_429
         if self.task.deferrable:
             self._defer_for_capacity(attempt, deadline, limit, now + pause)
         with self.task.hook(ONCE) as reader:
@@ -264,10 +304,14 @@ def _nothing_spent() -> Iterator[None]:
         raise error.add("Nothing was spent.") from None
 
 
-def _campaign_id(hook: MachFiveHook, campaign_id: str | None, campaign_name: str | None) -> str:
+def _campaign(hook: MachFiveHook, campaign_id: str | None, campaign_name: str | None) -> tuple[str, str | None]:
+    """Return the campaign's id, and its name if the user has given that."""
     from machfive_provider.api.protocol import check_uuid
 
-    return check_uuid("campaign_id", campaign_id) if campaign_id else hook.resolve_campaign(str(campaign_name)).id
+    if campaign_id:
+        return check_uuid("campaign_id", campaign_id), None
+    campaign = hook.resolve_campaign(str(campaign_name))
+    return campaign.id, campaign.name
 
 
 def _queue_first(hook: MachFiveHook, attempt: Attempt) -> None:

@@ -14,7 +14,7 @@ from machfive_provider.formatting import kind_of
 from machfive_provider.operators import parameters
 from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator
-from machfive_provider.operators.link import MachFiveCampaignLink
+from machfive_provider.status import end_of, tell, telling_errors
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -56,7 +56,6 @@ class MachFiveExportListOperator(ListWaitingOperator):
         "expected_leads",
         "machfive_conn_id",
     )
-    operator_extra_links = (MachFiveCampaignLink(),)
     ui_color = "#e4f3ea"
 
     def __init__(
@@ -91,11 +90,13 @@ class MachFiveExportListOperator(ListWaitingOperator):
         """Wait for the list, then export it."""
         from machfive_provider.api.protocol import check_uuid
 
-        self._check(rendered=True)
-        list_id = check_uuid("list_id", self.list_id)
-        self._expected(None)
-        self._destination().check(must_be_new=False)
-        return self.wait_for(context, list_id, seen=self._first_poll(context, list_id))
+        with telling_errors(context, self.log):
+            self._check(rendered=True)
+            list_id = check_uuid("list_id", self.list_id)
+            self._expected(None)
+            self._destination().check(must_be_new=False)
+            tell(context, "submitted", conn_id=self.machfive_conn_id, list_id=list_id)
+            return self.wait_for(context, list_id)
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Export and count a list that has completed."""
@@ -104,6 +105,8 @@ class MachFiveExportListOperator(ListWaitingOperator):
 
         if lead_list.is_failed:
             raise exceptions.ListFailedError(f"List {lead_list.id} failed on MachFive's side.")
+        facts = {"list_name": lead_list.custom_name, "campaign_id": lead_list.campaign_id}
+        tell(context, "completed", **facts, **end_of(lead_list))
         self.log.info("List %s has completed; writing it to %s.", lead_list.id, self.export_to)
         destination, form = self._destination(), format_for(self.export_to, self.export_format)
         with self.hook() as hook:
@@ -116,26 +119,9 @@ class MachFiveExportListOperator(ListWaitingOperator):
     def _check(self, *, rendered: bool) -> None:
         """Check the parameters; ``rendered=False`` leaves templates and XComArgs out."""
         parameters.check_choice("on_missing_leads", self.on_missing_leads, MissingPolicy)
-        parameters.seconds("poll_interval", self.poll_interval)
-        parameters.seconds("timeout", self.timeout)
+        parameters.check_seconds("poll_interval", self.poll_interval)
+        parameters.check_seconds("timeout", self.timeout)
         parameters.check_export(self.export_to, self.export_format, rendered=rendered)
-
-    def _first_poll(self, context: Context, list_id: str) -> LeadList | None:
-        """Poll once before waiting, so that the link to the campaign is there while the task waits."""
-        from machfive_provider.api.retries import ONCE
-
-        with self.hook(ONCE) as hook:
-            try:
-                seen = hook.get_list(list_id)
-            except exceptions.MachFiveTransientError as error:
-                self.log.warning("The first poll of list %s failed and is repeated. %s", list_id, error)
-                return None
-            except exceptions.MachFivePermanentError as error:
-                error.about(f"List {list_id}")
-                raise
-            if seen.campaign_id:
-                MachFiveCampaignLink.store(context, hook.settings.client.base_url, seen.campaign_id)
-        return seen
 
     def _destination(self) -> Destination:
         from machfive_provider.delivery.destination import Destination

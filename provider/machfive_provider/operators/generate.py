@@ -16,8 +16,8 @@ from machfive_provider.operators import parameters
 from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator
 from machfive_provider.operators.generate_single import MachFiveGenerateOperator
-from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.operators.parameters import DuplicatePolicy, ExistingPolicy, InvalidPolicy
+from machfive_provider.status import end_of, tell, telling_errors
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -34,8 +34,8 @@ __all__ = ["MachFiveGenerateBatchOperator", "MachFiveGenerateOperator"]
 class MachFiveGenerateBatchOperator(ListWaitingOperator):
     """Submits leads as one batch, waits until their emails are written and, with ``export_to``, writes them to a file.
 
-    Spends one credit for each lead, two with ``enrichment_enabled``. Returns the ``list_id``. Pushes the XCom
-    ``machfive_batch`` after the submission and again at the end, and ``machfive_export`` with ``export_to``.
+    Spends one credit for each lead, two with ``enrichment_enabled``. Returns the ``list_id``. Tells in the XCom
+    ``machfive_batch`` what it does, from the first wait to the end, and in ``machfive_export`` what it wrote.
 
     :param leads: a list of mappings, an XComArg or a JSON array as text; either this or ``leads_path``
     :param leads_path: a CSV, TSV, JSON, JSONL or Excel file anywhere ObjectStoragePath reaches; ``book.xlsx#Sheet2``
@@ -88,7 +88,6 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         "machfive_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"leads": "json", "options": "json", "approved_ctas": "json"}
-    operator_extra_links = (MachFiveCampaignLink(),)
     ui_color = "#fdf1e3"
 
     def __init__(
@@ -161,13 +160,15 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         """Submit the batch, unless an earlier attempt has, and wait for it."""
         from machfive_provider.operators.buying import Attempt
 
-        return self._submit(context, Attempt.begin(context))
+        with telling_errors(context, self.log):
+            return self._submit(context, Attempt.begin(context))
 
     def resume_submission(self, context: Context, event: Any = None) -> Any:
         """Continue after the triggerer waited for a free slot or for the list of an unanswered purchase."""
         from machfive_provider.operators.buying import Attempt
 
-        return self._submit(context, Attempt.of_event(event, context))
+        with telling_errors(context, self.log):
+            return self._submit(context, Attempt.of_event(event, context))
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Report, export and count a list that has ended."""
@@ -183,8 +184,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             counted(lead_list.leads_count, "lead"),
             counted(lead_list.emails_created, "email"),
         )
-        batch = self._batch(context)
-        context["ti"].xcom_push(key="machfive_batch", value={**batch, **_end_of(lead_list)})
+        batch = tell(context, "completed", **end_of(lead_list))
         if destination := self._destination():
             self._export(context, lead_list, batch, destination)
         describe_outlets(self, context, lead_list.id)
@@ -227,9 +227,10 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             context=context,
             on_existing_list=self.on_existing_list,
             max_resubmissions=self.max_resubmissions,
-            capacity_timeout=parameters.seconds("capacity_timeout", self.capacity_timeout),
+            capacity_timeout=parameters.check_seconds("capacity_timeout", self.capacity_timeout),
+            leads_skipped=prepared.skipped,
         )
-        purchase, bought = buyer.buy(
+        bought = buyer.buy(
             (self.campaign_id, self.campaign_name),
             prepared.leads,
             options,
@@ -237,18 +238,6 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             attempt,
             before_paying=lambda: destination.check(must_be_new=True) if destination else None,
         )
-        batch = {
-            "list_id": bought.list_id,
-            "list_name": bought.list_name,
-            "tag": str(bought.tag),
-            "generation": bought.tag.generation,
-            "campaign_id": purchase.campaign_id,
-            "leads_submitted": len(prepared.leads),
-            "leads_skipped": prepared.skipped,
-            "bought": bought.bought,
-            **({"duplicates": list(bought.duplicates)} if bought.duplicates else {}),
-        }
-        context["ti"].xcom_push(key="machfive_batch", value=batch)
         if not self.wait_for_completion:
             describe_outlets(self, context, bought.list_id)
             return bought.list_id
@@ -300,13 +289,6 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             figures = write_export(hook, lead_list, destination, form, email_count=expected.email_count)
         report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
 
-    @staticmethod
-    def _batch(context: Context) -> dict[str, Any]:
-        """Return what this attempt pushed right after the submission; attributes do not survive a deferral."""
-        ti = context["ti"]
-        batch = ti.xcom_pull(task_ids=ti.task_id, key="machfive_batch", map_indexes=ti.map_index)
-        return batch if isinstance(batch, dict) else {}
-
     def _expected(self, batch: Mapping[str, Any]) -> Expected:
         """Return what was bought: the leads, or only their number if they are not the same when read again."""
         from machfive_provider.delivery.count import Expected
@@ -326,11 +308,3 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             return Expected.of(prepared.leads, options.get("email_count"))
         self.log.warning("The leads are not those that were submitted any more: they are counted, not compared.")
         return Expected(batch.get("leads_submitted"))
-
-
-def _end_of(lead_list: LeadList) -> dict[str, Any]:
-    return {
-        "leads_count": lead_list.leads_count,
-        "emails_created": lead_list.emails_created,
-        "completed_at": lead_list.completed_at.to_iso8601_string() if lead_list.completed_at else None,
-    }

@@ -13,8 +13,8 @@ from machfive_provider.formatting import counted
 from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
 from machfive_provider.operators.base import ListWaitingOperator
-from machfive_provider.operators.link import MachFiveCampaignLink
 from machfive_provider.operators.parameters import ExistingPolicy
+from machfive_provider.status import end_of, tell, telling_errors
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -70,7 +70,6 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         "machfive_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"lead": "json", "options": "json", "approved_ctas": "json"}
-    operator_extra_links = (MachFiveCampaignLink(),)
     ui_color = "#fdf1e3"
 
     def __init__(
@@ -124,15 +123,17 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         """Buy the sequence, unless an earlier attempt has, and return it."""
         from machfive_provider.operators.buying import Attempt
 
-        return self._submit(context, Attempt.begin(context))
+        with telling_errors(context, self.log):
+            return self._submit(context, Attempt.begin(context))
 
     def resume_submission(self, context: Context, event: Any = None) -> Any:
         """Continue after the triggerer waited for a free slot or for the list of an unanswered purchase."""
         from machfive_provider.operators.buying import Attempt
 
-        return self._submit(context, Attempt.of_event(event, context))
+        with telling_errors(context, self.log):
+            return self._submit(context, Attempt.of_event(event, context))
 
-    def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:  # noqa: ARG002 - the base's signature
+    def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Fetch the sequence of a list that has ended."""
         from machfive_provider.api.models import usable_emails
         from machfive_provider.delivery.export import find_lead
@@ -145,6 +146,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
                 remedy=f"A retry buys its lead again, up to {counted(self.max_resubmissions, 'time')} "
                 "(max_resubmissions).",
             )
+        tell(context, "completed", **end_of(lead_list))
         wanted = single_lead(self.lead, self.columns).leads[0].key
         options = build_options(parameters.named_options(self), self.options)
         with self.hook() as hook:
@@ -174,12 +176,13 @@ class MachFiveGenerateOperator(ListWaitingOperator):
             context=context,
             on_existing_list=self.on_existing_list,
             max_resubmissions=self.max_resubmissions,
-            capacity_timeout=parameters.seconds("capacity_timeout", self.capacity_timeout),
+            capacity_timeout=parameters.check_seconds("capacity_timeout", self.capacity_timeout),
         )
         campaign, call = (self.campaign_id, self.campaign_name), BATCH if self.deferrable else SINGLE
-        _, bought = buyer.buy(campaign, prepared.leads, options, call, attempt, single=True)
+        bought = buyer.buy(campaign, prepared.leads, options, call, attempt, one_lead=True)
         if bought.answer is None:
             return buyer.wait_for(bought, attempt)
+        tell(context, "completed", emails_created=len(bought.answer.sequence))
         written, left = len(bought.answer.sequence), bought.answer.credits_remaining
         self.log.info(
             "%s written. Credits left in the workspace: %s.",

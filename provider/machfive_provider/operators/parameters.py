@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from machfive_provider.delivery.format import ExportFormat, format_for
 from machfive_provider.exceptions import ConfigurationError
 from machfive_provider.formatting import kind_of
-from machfive_provider.waiting.deferral import seconds
+from machfive_provider.waiting.deferral import check_seconds
 
 __all__ = [
     "OPTION_FIELDS",
@@ -24,9 +24,9 @@ __all__ = [
     "check_export",
     "check_one_of",
     "check_purchase",
+    "check_seconds",
     "check_whole_number",
     "named_options",
-    "seconds",
 ]
 
 InvalidPolicy = Literal["fail", "skip"]
@@ -88,7 +88,7 @@ def check_purchase(task: Any, *, rendered: bool) -> None:
     check_choice("on_existing_list", task.on_existing_list, ExistingPolicy)
     check_whole_number("max_resubmissions", task.max_resubmissions, least=0)
     for parameter in ("poll_interval", "timeout", "capacity_timeout"):
-        seconds(parameter, getattr(task, parameter))
+        check_seconds(parameter, getattr(task, parameter))
 
 
 def _check_email_count(value: Any, *, rendered: bool) -> None:

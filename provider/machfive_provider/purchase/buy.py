@@ -18,6 +18,7 @@ from machfive_provider.formatting import counted, duration
 from machfive_provider.purchase.decision import (
     Adopt,
     Buy,
+    Found,
     SearchResult,
     WaitForUnanswered,
     by_age,
@@ -28,7 +29,7 @@ from machfive_provider.purchase.purchase import SINGLE, Purchase
 from machfive_provider.purchase.record import Record, RecordStore
 from machfive_provider.purchase.tag import Tag
 
-__all__ = ["Api", "Submission", "adopted", "search_and_decide", "submit"]
+__all__ = ["Api", "Submission", "adopt", "search_and_decide", "submit"]
 
 
 class Api(Protocol):
@@ -52,7 +53,7 @@ class Submission:
     """What is known after buying or adopting.
 
     :param bought: whether this try paid
-    :param submitted_at: epoch seconds of the POST, where it may be so recent that its list is not visible yet
+    :param submitted_at: epoch seconds at which the POST was answered, where its list may not be visible yet
     :param lead_list: the list as last seen
     :param answer: the sequence, if it came in the response of ``generate``
     :param duplicates: ids of further lists of the same purchase, paid for and not used
@@ -87,24 +88,25 @@ def search_and_decide(
     match decision:
         case Adopt(lead_list):
             log.info(
-                "An earlier attempt has already bought this batch: list %s (%s). Nothing is spent.",
+                "An earlier try has already bought this batch: list %s (%s). Nothing is spent.",
                 lead_list.id,
                 lead_list.processing_status,
             )
         case WaitForUnanswered(generation) if absent_since is None:
             log.warning(
-                "An earlier try may have submitted this batch without getting the response, and no list has "
-                "%s in its name. Looking for it for %s before buying; nothing is spent meanwhile.",
-                purchase.tag(generation),
+                "An earlier try may have bought this batch: looking for its list for %s before buying. Nothing is "
+                "spent meanwhile. The list's name would hold %s.",
                 duration(shows_within(purchase, record)),
+                purchase.tag(generation),
             )
     return decision
 
 
-def adopted(adopt: Adopt, record: Record | None, log: Any) -> Submission:
+def adopt(decision: Adopt, record: Record | None, log: Any) -> Submission:
     """Return what is known of a list that an earlier try has bought."""
-    recorded = record is not None and record.lists.get(str(adopt.tag)) == adopt.lead_list.id
-    return _use(adopt, log, submitted_at=record.time if record and recorded else None)
+    recorded = record is not None and record.lists.get(str(decision.tag)) == decision.lead_list.id
+    submitted_at = record.time if record and recorded else None
+    return _submission_of(decision.lead_list, decision.tag, decision.duplicates, log, submitted_at=submitted_at)
 
 
 def submit(api: Api, purchase: Purchase, decision: Buy, records: RecordStore, log: Any) -> Submission:
@@ -141,14 +143,15 @@ class _Submit:
                 self.records.restore()
                 raise
             return self._find_after_lost_response(error)
-        sent_at = time.time()
+        answered_at = time.time()
         self.records.write_submitted(self.tag, purchase.call, response.list_id)
         self.log.info("Accepted as list %s.", response.list_id)
         sequence = response if isinstance(response, GeneratedSequence) else None
         seen = self._read_back(response.list_id)
-        if self.decision.may_be_duplicate and (earlier := self._find_duplicates(response.list_id)):
-            return _use(earlier, self.log, bought=True, answer=sequence)
-        return Submission(response.list_id, list_name, self.tag, True, sent_at, seen, sequence)
+        if self.decision.may_be_duplicate and (earlier := self._find_earlier(response.list_id)):
+            chosen, others = earlier
+            return _submission_of(chosen, self.tag, others, self.log, bought=True, answer=sequence)
+        return Submission(response.list_id, list_name, self.tag, True, answered_at, seen, sequence)
 
     def _send(self, options: GenerationOptions) -> AcceptedBatch | GeneratedSequence:
         if self.purchase.call == SINGLE:
@@ -166,18 +169,18 @@ class _Submit:
             self.log.warning("%s: buying the batch again, as generation %d.", why, self.decision.generation)
         if self.decision.may_be_duplicate:
             self.log.warning(
-                "An earlier try may have submitted this batch, but its list did not show up in time: buying the batch "
-                "now. Should that list still show up, the batch is paid for twice: search the MachFive app for two "
-                "lists with [af1:%s-%s.",
+                "Buying now, although an earlier try may have bought this batch: its list did not show up in time. "
+                "Should it still show up, the batch is paid for twice: search the MachFive app for two lists with "
+                "[af1:%s-%s.",
                 self.purchase.who,
                 self.purchase.what,
             )
         self.log.info(
-            "Submitting %s to campaign %s as list %r; if accepted, this spends %s.",
+            "Submitting %s; if accepted, this spends %s. List %r, campaign %s.",
             counted(len(self.purchase.leads), "lead"),
-            self.purchase.campaign_id,
-            list_name,
             counted(self.purchase.credits, "credit"),
+            list_name,
+            self.purchase.campaign_id,
         )
 
     def _find_after_lost_response(self, error: exceptions.MachFiveError) -> Submission:
@@ -199,13 +202,14 @@ class _Submit:
                 occurred_at=error.occurred_at,
                 endpoint=error.endpoint,
             ) from error
+        # A failed one too: then the next try knows that it has failed.
         chosen, *others = found
         self.records.write_submitted(self.tag, self.purchase.call, chosen.id)
         self.log.info("The submission was accepted: list %s (%s).", chosen.id, chosen.processing_status)
-        return _use(Adopt(chosen, self.tag, tuple(each.id for each in others)), self.log, bought=True)
+        return _submission_of(chosen, self.tag, tuple(each.id for each in others), self.log, bought=True)
 
     def _read_back(self, list_id: str) -> LeadList | None:
-        """Read the list just bought: without the tag in its name a later attempt could not find it."""
+        """Read the list just bought: without the tag in its name a later try could not find it."""
         try:
             seen = self.api.get_list(list_id)
         except exceptions.MachFiveError as error:
@@ -222,8 +226,12 @@ class _Submit:
             )
         return seen
 
-    def _find_duplicates(self, list_id: str) -> Adopt | None:
-        """Search once more after a purchase that may be a duplicate: the earlier list may have shown up meanwhile."""
+    def _find_earlier(self, list_id: str) -> tuple[LeadList, tuple[str, ...]] | None:
+        """Search once more after a purchase that may be a duplicate: the earlier list may have shown up meanwhile.
+
+        :param list_id: the list just bought
+        :returns: the list to use and the ids of the others, None if there is no other
+        """
         try:
             found = [each for each in self._bought_lists() if not each.is_failed]
         except exceptions.MachFiveError as error:
@@ -233,65 +241,66 @@ class _Submit:
             return None
         chosen = found[0]
         duplicates = {list_id, *(each.id for each in found)} - {chosen.id}
-        return Adopt(chosen, self.tag, tuple(sorted(duplicates)))
+        return chosen, tuple(sorted(duplicates))
 
     def _bought_lists(self) -> list[LeadList]:
         """Search for the lists of this generation and round; the oldest comes first."""
         found = _search(self.api, self.purchase).lists
-        return sorted((each for tag, each in found if tag.names_the_list_of(self.tag)), key=by_age)
+        return sorted((each for tag, each in found if tag.is_same_list_as(self.tag)), key=by_age)
 
 
 def _search(api: Api, purchase: Purchase, record: Record | None = None) -> SearchResult:
     """Read the lists, newest first, until they are older than the run.
 
-    The first try reads its own campaign. A later one reads all: the DAG may name another campaign by now.
+    The first try reads its own campaign: the run may have been created again under its run_id. A later try reads all:
+    the DAG may name another campaign by now.
     """
-    lists: list[tuple[Tag, LeadList]] = []
+    lists: list[Found] = []
     cut_off: list[LeadList] = []
     for each in api.iter_lists(purchase.campaign_id if purchase.try_number == 1 else None):
         if purchase.since and each.created_at and each.created_at < purchase.since:
             break
         if tag := purchase.tag_of(each):
-            lists.append((tag, each))
+            lists.append(Found(tag, each))
         elif purchase.may_be_cut_off(each):
             cut_off.append(each)
     lists += _recorded(api, purchase, record, {each.id for _, each in lists})
     return SearchResult(tuple(lists), tuple(cut_off))
 
 
-def _recorded(api: Api, purchase: Purchase, record: Record | None, found: set[str]) -> Iterator[tuple[Tag, LeadList]]:
+def _recorded(api: Api, purchase: Purchase, record: Record | None, found: set[str]) -> Iterator[Found]:
     """Yield the lists whose ids are on record and whose names do not show the tag: renamed, or not visible yet."""
     for text, list_id in record.lists.items() if record else ():
         tag = next(iter(Tag.all_in(text)), None)
-        if tag is None or list_id in found or not tag.concerns(purchase.tag(1)):
+        if tag is None or list_id in found or not tag.is_of_same_task(purchase.tag(1)):
             continue
         try:
-            yield tag, api.get_list(list_id)
+            yield Found(tag, api.get_list(list_id))
         except exceptions.NotFoundError:
             # Not visible yet, or deleted. The wait for its completion allows for the first and reports the second.
             bought_at = pendulum.from_timestamp(record.time) if record else None
-            yield tag, LeadList(list_id, "pending", None, purchase.list_name(tag), bought_at)
+            yield Found(tag, LeadList(list_id, "pending", None, purchase.list_name(tag), bought_at))
 
 
-def _use(
-    adopt: Adopt,
+def _submission_of(
+    chosen: LeadList,
+    tag: Tag,
+    duplicates: tuple[str, ...],
     log: Any,
     *,
     bought: bool = False,
     submitted_at: float | None = None,
     answer: GeneratedSequence | None = None,
 ) -> Submission:
-    chosen = adopt.lead_list
-    if adopt.duplicates:
+    """Return what is known of a list found by search; warn if it was bought more than once."""
+    if duplicates:
         log.warning(
             "The batch was bought more than once. Using list %s; paid for and not used: %s. "
             "MachFive support can tell what happened.",
             chosen.id,
-            ", ".join(adopt.duplicates),
+            ", ".join(duplicates),
         )
-    return Submission(
-        chosen.id, chosen.custom_name or "", adopt.tag, bought, submitted_at, chosen, answer, adopt.duplicates
-    )
+    return Submission(chosen.id, chosen.custom_name or "", tag, bought, submitted_at, chosen, answer, duplicates)
 
 
 def _may_be_accepted(error: exceptions.MachFiveError) -> bool:

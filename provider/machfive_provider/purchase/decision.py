@@ -1,19 +1,24 @@
 """Decides whether a try adopts a list, buys the batch, waits or fails. Pure: no I/O, no clock.
 
-A *purchase* is one batch of leads for one task in one DAG run. A *round* is the first try with its automatic retries,
-or those after a clear (``Purchase.round``). Each further list of a purchase has the next *generation*: after a failure,
-or after a clear with ``resubmit``. The rules of :func:`decide_purchase`; the first that applies decides:
+A *purchase* is one batch of leads for one task in one DAG run, whatever the map index: mapped leads may come in another
+order at a retry, so two map indexes with equal leads share one list. A *round* is the first try with its automatic
+retries, or those after a clear (``Purchase.round``). Each further list of a purchase has the next *generation*: after a
+failure, or after a clear with ``resubmit``. The rules of :func:`decide_purchase`; the first that applies decides:
 
-1. Lists of this purchase have not failed: adopt the best. Those of the own round come first; without any, those of
-   the round with the newest list (with ``on_existing_list="resubmit"`` none). Of one round, completed ones come first,
-   then the oldest. ``on_existing_list="fail"`` fails instead, unless an earlier try of the own round bought it.
+1. At least one list of this purchase has not failed: adopt the best of those. Those of the own round come first;
+   without any, those of the round with the newest list (with ``on_existing_list="resubmit"`` none). Of one round,
+   completed ones come first, then the oldest. ``on_existing_list="fail"`` fails instead, unless an earlier try of the
+   own round bought it.
 2. More generations of the own round failed than ``max_resubmissions``: fail, no retry.
 3. An earlier try of the own round bought a list for this task and map index with another campaign, other leads or
    options, and that list has not failed: fail, no retry. Buying the changed batch too would pay for most leads twice.
-4. Every POST of earlier tries is known to be answered, or none was sent: buy. (A POST is *unanswered* if no response
-   named its list.) Under ``resubmit`` the POSTs of other rounds do not count.
-5. The search showed a list whose tag was cut off by the server and may be ours: fail this try.
-6. A POST may be unanswered, and this try has searched for its list for less than the time in which it shows up: wait.
+4. Every POST of earlier tries is known to be answered, or none was sent: buy. A POST is *answered* once a response or a
+   search has named its list. Without a record (Airflow before 3.3, an emptied store), or with one for other leads in a
+   mapped task, one may be unanswered. Under ``resubmit`` the POSTs of other rounds on record do not count.
+5. A POST may be unanswered, and the search showed a list whose tag was cut off by the server: it may be ours, so fail
+   this try.
+6. A POST may be unanswered, and this try has searched for its list for less than :func:`shows_within`, 2 minutes, or
+   12 where it may have been of a single lead: wait.
 7. A POST may be unanswered, but no list has shown up for that long, so it was very likely not accepted: buy, with a
    warning that the batch may be paid for twice.
 
@@ -28,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import pendulum
 
@@ -38,24 +44,29 @@ from machfive_provider.purchase.purchase import SINGLE, Purchase
 from machfive_provider.purchase.record import INTENT, Record
 from machfive_provider.purchase.tag import Tag
 
-__all__ = ["Adopt", "Buy", "SearchResult", "WaitForUnanswered", "by_age", "decide_purchase", "shows_within"]
+__all__ = ["Adopt", "Buy", "Found", "SearchResult", "WaitForUnanswered", "by_age", "decide_purchase", "shows_within"]
 
 # Seconds after which the list of an unanswered POST is taken as not bought. The two minutes are our margin. A POST to
 # generate, for a single lead, may take ten minutes (docs/api.md), so its list may show up that much later.
 _BATCH_SHOWS_WITHIN, _SINGLE_SHOWS_WITHIN = 120.0, 720.0
 
-_Found = tuple[Tag, LeadList]
+
+class Found(NamedTuple):
+    """A list that this task bought, with the tag in its name or on record."""
+
+    tag: Tag
+    lead_list: LeadList
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
     """What a complete search through the lists found.
 
-    :param lists: all that this task bought in this DAG run, each with its tag
+    :param lists: all that this task bought in this DAG run
     :param cut_off: lists whose name ends in the beginning of a tag that may be ours
     """
 
-    lists: tuple[_Found, ...] = ()
+    lists: tuple[Found, ...] = ()
     cut_off: tuple[LeadList, ...] = ()
 
 
@@ -76,7 +87,7 @@ class Buy:
     """Send the POST.
 
     :param may_be_duplicate: whether an earlier POST may have been accepted although its list never showed up
-    :param after_failure: whether all lists of the purchase have failed
+    :param after_failure: whether the lists of the own round have failed, or all if it has none
     """
 
     generation: int
@@ -110,13 +121,14 @@ def decide_purchase(
     :raises MachFivePermanentError: by rules 1 and 3; by rule 2 its subclass ``ListFailedError``
     :raises AmbiguousSubmissionError: by rule 5; a later try may succeed
     """
-    ours = [(tag, each) for tag, each in search.lists if tag.what == purchase.what]
+    ours = [found for found in search.lists if found.tag.what == purchase.what]
     if adoptable := _adoptable(purchase, ours):
         return _adopt(purchase, adoptable)
     _refuse_more_resubmissions(purchase, ours)
     _refuse_changes(purchase, search.lists)
     generation = 1 + max((tag.generation for tag, _ in ours), default=0)
-    after_failure = bool(ours) and all(each.is_failed for _, each in ours)
+    of_this_round = [found for found in ours if found.tag.round == purchase.round]
+    after_failure = bool(ours) and all(each.is_failed for _, each in of_this_round or ours)
     if not _may_be_unanswered(purchase, search.lists, record):
         return Buy(generation, after_failure=after_failure)
     if search.cut_off:
@@ -130,7 +142,7 @@ def decide_purchase(
 
 def shows_within(purchase: Purchase, record: Record | None) -> float:
     """Return the seconds within which the list of an unanswered POST shows up, by the call that was made."""
-    may_be_single = purchase.single  # the record of a mapped task may be of other leads
+    may_be_single = purchase.one_lead  # the record of a mapped task may be of other leads
     if record and record.phase == INTENT and purchase.map_index is None:
         may_be_single = record.call == SINGLE
     return _SINGLE_SHOWS_WITHIN if may_be_single else _BATCH_SHOWS_WITHIN
@@ -141,18 +153,19 @@ def by_age(lead_list: LeadList) -> tuple[datetime, str]:
     return lead_list.created_at or pendulum.from_timestamp(0), lead_list.id
 
 
-def _adoptable(purchase: Purchase, ours: Sequence[_Found]) -> list[_Found]:
+def _adoptable(purchase: Purchase, ours: Sequence[Found]) -> list[Found]:
     """Rule 1: return the lists of one round that may be adopted, the best first."""
-    usable = [found for found in ours if not found[1].is_failed]
-    candidates = [found for found in usable if found[0].round == purchase.round]
+    usable = [found for found in ours if not found.lead_list.is_failed]
+    candidates = [found for found in usable if found.tag.round == purchase.round]
     if not candidates and usable and purchase.on_existing_list != "resubmit":
-        last, _ = max(usable, key=lambda found: (by_age(found[1]), found[0].round))
-        candidates = [found for found in usable if found[0].round == last.round]
-    return sorted(candidates, key=lambda found: (not found[1].is_completed, *by_age(found[1])))
+        last = max(usable, key=lambda found: (by_age(found.lead_list), found.tag.round))
+        candidates = [found for found in usable if found.tag.round == last.tag.round]
+    return sorted(candidates, key=lambda found: (not found.lead_list.is_completed, *by_age(found.lead_list)))
 
 
-def _adopt(purchase: Purchase, adoptable: Sequence[_Found]) -> Adopt:
+def _adopt(purchase: Purchase, adoptable: Sequence[Found]) -> Adopt:
     (tag, chosen), *others = adoptable
+    # The first try has none before it: its list was bought before the run was created again under its run_id.
     by_earlier_try = purchase.try_number > 1 and tag.round == purchase.round
     if purchase.on_existing_list == "fail" and not by_earlier_try:
         raise exceptions.MachFivePermanentError(
@@ -162,7 +175,7 @@ def _adopt(purchase: Purchase, adoptable: Sequence[_Found]) -> Adopt:
     return Adopt(chosen, tag, tuple(each.id for _, each in others))
 
 
-def _refuse_more_resubmissions(purchase: Purchase, ours: Iterable[_Found]) -> None:
+def _refuse_more_resubmissions(purchase: Purchase, ours: Iterable[Found]) -> None:
     """Rule 2. By rule 1 all lists of the own round have failed, and none of another round may be adopted."""
     failed = {tag.generation: each.id for tag, each in ours if tag.round == purchase.round}
     if len(failed) > purchase.max_resubmissions:
@@ -173,7 +186,7 @@ def _refuse_more_resubmissions(purchase: Purchase, ours: Iterable[_Found]) -> No
         )
 
 
-def _refuse_changes(purchase: Purchase, lists: Iterable[_Found]) -> None:
+def _refuse_changes(purchase: Purchase, lists: Iterable[Found]) -> None:
     """Rule 3: a query or a file gave other leads at the retry, or the DAG was edited."""
     if purchase.try_number == 1:
         return
@@ -189,7 +202,7 @@ def _refuse_changes(purchase: Purchase, lists: Iterable[_Found]) -> None:
             )
 
 
-def _may_be_unanswered(purchase: Purchase, lists: Iterable[_Found], record: Record | None) -> bool:
+def _may_be_unanswered(purchase: Purchase, lists: Iterable[Found], record: Record | None) -> bool:
     """Rules 4 to 7: whether an earlier try may have sent a POST and not learned the list's id.
 
     For instance a worker is killed after it sent the POST and before it wrote the list's id to its record.
@@ -207,7 +220,7 @@ def _may_be_unanswered(purchase: Purchase, lists: Iterable[_Found], record: Reco
         return False
     if purchase.on_existing_list == "resubmit" and sent.round != purchase.round:
         return False  # whatever became of it: the user has asked for another list
-    return not any(tag.names_the_list_of(sent) for tag, _ in lists)
+    return not any(tag.is_same_list_as(sent) for tag, _ in lists)
 
 
 def _cut_off_error(tag: str, cut_off: Iterable[LeadList]) -> exceptions.AmbiguousSubmissionError:

@@ -41,7 +41,7 @@ class Purchase:
     :param leads: the valid leads
     :param options: as the user set them; ``list_name`` is the name without the tag
     :param call: the paid call that this try makes, ``BATCH`` or ``SINGLE``
-    :param single: whether the task buys one lead, so that an earlier try may have made either call
+    :param one_lead: whether the task buys one lead, so that an earlier try may have made either call
     :param on_existing_list: ``adopt`` uses a list that was bought already; ``resubmit`` uses only one of its own round,
         so it buys again after each clear; ``fail`` uses only what an earlier try of its own round bought
     :param max_resubmissions: how often a batch is bought again in a round because its list failed
@@ -59,7 +59,7 @@ class Purchase:
     leads: tuple[Lead, ...]
     options: GenerationOptions
     call: str = BATCH
-    single: bool = False
+    one_lead: bool = False
     on_existing_list: str = "adopt"
     max_resubmissions: int = 1
     since: datetime | None = None
@@ -89,10 +89,14 @@ class Purchase:
         """Return the tag of the list that this try would buy."""
         return Tag(self.who, self.what, self.round, self.map_index, self._digests[1], generation)
 
+    @property
+    def title(self) -> str:
+        """The list's name without a tag."""
+        return str(self.options.get("list_name") or "").strip() or f"{self.dag_id} {self.task_id}"
+
     def list_name(self, tag: Tag) -> str:
         """Return the name of the list with this tag: the user's text, cut if it is too long, and the whole tag."""
-        shown = str(self.options.get("list_name") or "").strip() or f"{self.dag_id} {self.task_id}"
-        return f"{shown[: _LONGEST_NAME - len(str(tag)) - 1].strip()} {tag}"
+        return f"{self.title[: _LONGEST_NAME - len(str(tag)) - 1].strip()} {tag}"
 
     def tag_of(self, lead_list: LeadList) -> Tag | None:
         """Return the tag of a list that this task bought in this run; None for any other list."""

@@ -73,12 +73,12 @@ class Tag:
             for found in _TAG.finditer(name or "")
         ]
 
-    def concerns(self, other: Tag) -> bool:
+    def is_of_same_task(self, other: Tag) -> bool:
         """Whether the same task has bought it: the same purchase, or another one in the same round and map index."""
         place = (self.round, self.map_index) == (other.round, other.map_index)
         return self.who == other.who and (self.what == other.what or place)
 
-    def names_the_list_of(self, other: Tag) -> bool:
+    def is_same_list_as(self, other: Tag) -> bool:
         """Whether both are of the same list: of one purchase, round and generation."""
         return (self.who, self.what, self.round, self.generation) == (
             other.who,

@@ -17,12 +17,14 @@ from airflow.providers.common.compat.sdk import (
 
 from machfive_provider import exceptions
 from machfive_provider.formatting import duration
-from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, needs_a_worker, seconds
+from machfive_provider.status import end_of, tell, telling_errors, told
+from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, check_seconds, needs_a_worker
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import LeadList
+    from machfive_provider.status import Phase
     from machfive_provider.waiting.decision import Progress
 
 __all__ = ["MachFiveListSensor"]
@@ -73,8 +75,8 @@ class MachFiveListSensor(BaseSensorOperator):
     ) -> None:
         if timeout is None:
             timeout = conf.getfloat("sensors", "default_timeout")
-        seconds("poke_interval", poke_interval, allow_zero=True)
-        seconds("timeout", timeout, allow_zero=True)
+        check_seconds("poke_interval", poke_interval, allow_zero=True)
+        check_seconds("timeout", timeout, allow_zero=True)
         super().__init__(
             poke_interval=poke_interval,
             timeout=timeout,
@@ -93,7 +95,8 @@ class MachFiveListSensor(BaseSensorOperator):
         if asked and not self._mapped_start:
             self._start_in_the_triggerer()
         self._progress: dict[str, Progress] = {}
-        self._completed: set[str] = set()
+        self._completed: dict[str, LeadList] = {}
+        self._told: set[str] | None = None
         self._started_at: float | None = None
         self._quiet = False
 
@@ -108,8 +111,10 @@ class MachFiveListSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait on this worker, or in the triggerer."""
-        if not self.deferrable:
-            return self._wait_here(context)
+        with telling_errors(context, self.log):
+            return self._wait_in_triggerer(context) if self.deferrable else self._wait_here(context)
+
+    def _wait_in_triggerer(self, context: Context) -> Any:
         if self._mapped_start:
             self.log.warning(
                 "start_from_trigger has no effect: Airflow cannot start a mapped task in the triggerer. It costs one "
@@ -118,7 +123,7 @@ class MachFiveListSensor(BaseSensorOperator):
         started_at = time.time()
         deadline = started_at + self._patience()
         try:
-            if self._poll_all(started_at, deadline):
+            if self._poll_all(context, started_at, deadline):
                 return None
         except exceptions.MachFiveError as error:
             self._fail(error)
@@ -127,7 +132,7 @@ class MachFiveListSensor(BaseSensorOperator):
     def poke(self, context: Context) -> bool:
         """Poll each list once that has not completed yet."""
         started_at = self._first_poke(context) or time.time()
-        return self._poll_all(started_at, started_at + self.timeout)
+        return self._poll_all(context, started_at, started_at + self.timeout)
 
     def _first_poke(self, context: Context) -> float | None:
         """Return when this attempt began, epoch seconds; rescheduled, Airflow remembers it and not this object."""
@@ -139,7 +144,7 @@ class MachFiveListSensor(BaseSensorOperator):
         self._started_at = self._started_at or time.time()
         return self._started_at
 
-    def resume(self, context: Context, event: Any = None) -> None:  # noqa: ARG002 - Airflow's signature
+    def resume(self, context: Context, event: Any = None) -> None:
         """Continue after the triggerer: raise the error it found."""
         from machfive_provider.api.models import LeadList
         from machfive_provider.triggers import events
@@ -147,12 +152,15 @@ class MachFiveListSensor(BaseSensorOperator):
         # dag.test() resumes the task where a triggerer would have ended it, with the state as the event.
         if event == "success":
             return
-        try:
-            lists = [LeadList.from_json(each) for each in events.read(event, "ended")["lists"]]
-            for each in lists:
-                _check(each)
-        except exceptions.MachFiveError as error:
-            self._fail(_final(error))
+        with telling_errors(context, self.log):
+            try:
+                lists = [LeadList.from_json(each) for each in events.read(event, "ended")["lists"]]
+                for each in lists:
+                    _check(each)
+            except exceptions.MachFiveError as error:
+                self._fail(_final(error))
+        self._completed.update((each.id, each) for each in lists)
+        self._tell(context)
         self.log.info("%s", _completed(each.id for each in lists))
 
     def on_kill(self) -> None:
@@ -177,7 +185,7 @@ class MachFiveListSensor(BaseSensorOperator):
 
         return [each for each in check_uuids("list_id", self.list_id) if each not in self._completed]
 
-    def _poll_all(self, started_at: float, deadline: float) -> bool:
+    def _poll_all(self, context: Context, started_at: float, deadline: float) -> bool:
         from machfive_provider.api.retries import ONCE
         from machfive_provider.hooks.machfive import MachFiveHook
         from machfive_provider.waiting.decision import Done, GiveUp, Progress, Wait, Watch, decide_poll, poll_list
@@ -193,17 +201,36 @@ class MachFiveListSensor(BaseSensorOperator):
                 match decide_poll(watch, self._progress.get(list_id, Progress()), poll, time.time()):
                     case Done(lead_list):
                         _check(lead_list)
-                        self._completed.add(list_id)
+                        self._completed[list_id] = lead_list
                     case GiveUp(reason):
                         raise _final(reason)
                     case Wait(_, progress) as wait:
                         self._progress[list_id] = progress
                         if wait.is_trouble or not self._quiet:
                             wait.tell(self.log)
+        self._tell(context)
         if self._waiting():
             return False
         self.log.info("%s", _completed(self._completed))
         return True
+
+    def _tell(self, context: Context) -> None:
+        """Tell which lists have completed. A sensor that ends in the triggerer tells only what it knew before."""
+        from machfive_provider.api.protocol import check_uuids
+
+        if self._told == set(self._completed):
+            return
+        self._told = set(self._completed)
+        # What this try told before it was deferred is not in this object.
+        before = {each["list_id"]: each for each in told(context).get("lists", ())}
+        lists = []
+        for list_id in check_uuids("list_id", self.list_id):
+            if ended := self._completed.get(list_id):
+                lists.append({"list_id": list_id, "phase": "completed", **end_of(ended)})
+            else:
+                lists.append(before.get(list_id, {"list_id": list_id, "phase": "submitted"}))
+        phase: Phase = "completed" if all(each["phase"] == "completed" for each in lists) else "submitted"
+        tell(context, phase, conn_id=self.machfive_conn_id, lists=lists)
 
     def _defer(self, started_at: float, deadline: float) -> NoReturn:
         from machfive_provider.triggers.lead_list import MachFiveListTrigger

@@ -16,7 +16,7 @@ from machfive_provider.exceptions import ConfigurationError, MachFiveError
 from machfive_provider.formatting import duration
 from machfive_provider.triggers.base import PlainTrigger
 from machfive_provider.triggers.cursor_store import AIRFLOW_TAKES, CursorStore
-from machfive_provider.waiting.deferral import seconds
+from machfive_provider.waiting.deferral import check_seconds
 
 # Neither the HTTP client nor what reads lists is imported here: DAG files import this module.
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ class MachFiveListEventTrigger(PlainTrigger, BaseEventTrigger):
         # A list and floats: the arguments go through JSON, and what comes back must be equal.
         self.statuses = [statuses] if isinstance(statuses, str) else list(statuses)
         self.include_airflow = include_airflow
-        self.poll_interval = max(1.0, seconds("poll_interval", poll_interval))
-        self.look_back = seconds("look_back", look_back, allow_zero=True)
+        self.poll_interval = max(1.0, check_seconds("poll_interval", poll_interval))
+        self.look_back = check_seconds("look_back", look_back, allow_zero=True)
         self.watcher_id = watcher_id
         self._check()
 

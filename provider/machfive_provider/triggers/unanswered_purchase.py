@@ -90,6 +90,6 @@ class MachFiveUnansweredPurchaseTrigger(PlainTrigger):
                 if each.created_at and each.created_at.timestamp() < self.since:
                     return False
                 tags = Tag.all_in(each.custom_name)
-                if each.id not in self.known and any(tag.concerns(ours) for tag in tags):
+                if each.id not in self.known and any(tag.is_of_same_task(ours) for tag in tags):
                     return True
         return False

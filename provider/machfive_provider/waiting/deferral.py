@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from machfive_provider.exceptions import ConfigurationError
 
-__all__ = ["DEFERRAL_MARGIN", "needs_a_worker", "seconds"]
+__all__ = ["DEFERRAL_MARGIN", "check_seconds", "needs_a_worker"]
 
 # Seconds. Our own deadline has to pass before the deferral's, because our message says what happens to the list.
 DEFERRAL_MARGIN = 300.0
@@ -17,7 +17,7 @@ DEFERRAL_MARGIN = 300.0
 _LONGEST = 10 * 365 * 86400.0  # seconds: a longer time is a typing error, and datetime cannot add all of them
 
 
-def seconds(parameter: str, value: Any, *, allow_zero: bool = False) -> float:
+def check_seconds(parameter: str, value: Any, *, allow_zero: bool = False) -> float:
     """Return a duration in seconds: a number or ``timedelta`` above 0, of at most ten years.
 
     :param allow_zero: whether 0 is a duration too, as for a sensor, which then polls once

@@ -1,15 +1,15 @@
 """One poller for all triggers of a connection in a triggerer: it polls all their lists together, in rounds.
 
 A trigger asks for the next poll of a list. A poll that shows the status which the trigger knows already is not handed
-to it; the poller polls again. A round takes what is due:
+to it, until the trigger wants to log again that it waits; the poller polls again. A round takes what is due:
 
 1. One or two lists are asked for by id. For more, pages of a hundred lists are read (``docs/api.md``: ``GET /lists``):
-   for n lists that are due, 2 + n/10 pages at most. What a page shows counts for all triggers, due or
-   not.
+   for n lists that are due, 2 + n/10 pages at most, so that pages which show none of them add little to the requests
+   by id that follow. What a page shows counts for all triggers, due or not.
 2. Pages may not show a list that is due: it has ended, it moved between two pages, or the limit was reached before it.
    It is asked for by id. An end seen on a page is not used: only the list itself has the counts of leads and emails.
-3. After eight requests by id that failed, and none that succeeded, the API is taken to be down: the lists that are
-   left in the round get the last error without a request.
+3. After eight requests by id that failed for now (5xx, 429, no response), and none that succeeded, the API is taken to
+   be down: the lists that are left in the round get the last error without a request.
 
 A round uses nothing of earlier rounds but the status last seen of each list. Only GETs are sent, so a trigger that runs
 twice, as after the loss of a triggerer, does no harm.
@@ -39,7 +39,7 @@ _SHORTEST_GAP = 1.0  # seconds between the beginnings of two rounds, at least
 _GAPS_AN_INTERVAL = 10  # with a shortest interval of 20 s the gap is 2 s
 _FEW = 2  # lists that are asked for by id: a page for each of the two running statuses would be as many requests
 _LISTS_FOR_A_PAGE = 10  # one more page may be read for each so many lists that are due
-_MOST_FAILURES = 8  # in a round without a success
+_FAILURES_OF_AN_OUTAGE = 8  # in a round without a success
 _NEVER = float("inf")
 
 
@@ -62,15 +62,18 @@ class _PollRequest:
     known: str | None
     quiet_until: float
 
-    def take(self, polled: LeadList | MachFiveError, now: float) -> float:
-        """Answer with what a poll has found, or, if the trigger knows it, return when the next poll is due."""
+    def answer_or_postpone(self, polled: LeadList | MachFiveError, now: float) -> bool:
+        """Answer with what a poll has found, or, if the trigger knows it, set when the next poll is due.
+
+        :returns: whether there is to be a next poll
+        """
         if isinstance(polled, LeadList) and polled.processing_status == self.known and now < self.quiet_until:
             self.due = min(now + self.interval, self.deadline)
         else:
             self.due = _NEVER
             if not self.answer.done():
                 self.answer.set_result(polled)
-        return self.due
+        return self.due != _NEVER
 
 
 class SharedPoller:
@@ -85,10 +88,10 @@ class SharedPoller:
         # An empty context: what is logged in a round belongs to the triggerer, not to the task that came first.
         self._context = contextvars.Context()
         self._requests: dict[str, list[_PollRequest]] = {}
-        self._rounds: set[asyncio.Task[None]] = set()
+        self._round_tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._next_round = self._gap = _NEVER
-        self._last_round = -_NEVER
+        self._next_round_at = self._gap = _NEVER
+        self._last_round_at = -_NEVER
 
     async def next_poll(
         self,
@@ -110,7 +113,7 @@ class SharedPoller:
             the deadline
         :raises ConfigurationError: if the id is no UUID
         """
-        key = protocol.check_uuid("list_id", list_id)
+        list_id = protocol.check_uuid("list_id", list_id)
         now = self._loop.time()
         to_loop_clock = now - time.time()
         request = _PollRequest(
@@ -121,23 +124,23 @@ class SharedPoller:
             known=known,
             quiet_until=quiet_until + to_loop_clock,
         )
-        self._requests.setdefault(key, []).append(request)
-        self._gap = min(self._gap, _gap(interval))
+        self._requests.setdefault(list_id, []).append(request)
+        self._gap = min(self._gap, _gap_for(interval))
         self._plan(request)
         try:
             return await request.answer
         finally:
-            self._requests[key].remove(request)
-            if not self._requests[key]:
-                del self._requests[key]
+            self._requests[list_id].remove(request)
+            if not self._requests[list_id]:
+                del self._requests[list_id]
 
     async def close(self) -> None:
         """Stop polling."""
         if self._timer:
             self._timer.cancel()
-        for task in self._rounds:
+        for task in self._round_tasks:
             task.cancel()
-        await asyncio.gather(*self._rounds, return_exceptions=True)
+        await asyncio.gather(*self._round_tasks, return_exceptions=True)
 
     # --- when there is a round
 
@@ -145,56 +148,63 @@ class SharedPoller:
         """Have a round when a request is due, unless one comes sooner."""
         # A poll at the deadline, the last one, waits for no gap.
         is_last = request.due >= request.deadline
-        at = request.due if is_last else max(request.due, self._last_round + self._gap)
-        if at < self._next_round:
+        at = request.due if is_last else max(request.due, self._last_round_at + self._gap)
+        if at < self._next_round_at:
             if self._timer:
                 self._timer.cancel()
             self._timer = self._loop.call_at(at, self._begin_round, context=self._context)
-            self._next_round = at
+            self._next_round_at = at
 
     def _begin_round(self) -> None:
-        now = self._last_round = max(self._loop.time(), self._next_round)  # asyncio may call a timer slightly early
+        # asyncio may call a timer slightly early.
+        now = self._last_round_at = max(self._loop.time(), self._next_round_at)
         requests = [request for each in self._requests.values() for request in each]
-        self._gap = _gap(min((each.interval for each in requests), default=0.0))
+        self._gap = _gap_for(min((each.interval for each in requests), default=0.0))
         # What is due before the next round can be joins this one.
         soon = now + self._gap
-        due = [key for key, each in self._requests.items() if any(request.due <= soon for request in each)]
-        for key in due:
-            for request in self._requests[key]:
+        due = [list_id for list_id, each in self._requests.items() if any(request.due <= soon for request in each)]
+        for list_id in due:
+            for request in self._requests[list_id]:
                 request.due = _NEVER
-        self._timer, self._next_round = None, _NEVER
+        self._timer, self._next_round_at = None, _NEVER
         for request in requests:
-            self._plan(request)
+            if request.due != _NEVER:
+                self._plan(request)
         if due:
             # A task of its own: one answer that is long in coming must hold up no later round.
-            task = self._loop.create_task(self._round(due))
-            self._rounds.add(task)
-            task.add_done_callback(self._rounds.discard)
+            task = self._loop.create_task(self._run_round(due))
+            self._round_tasks.add(task)
+            task.add_done_callback(self._round_tasks.discard)
 
     # --- one round
 
-    async def _round(self, due: list[str]) -> None:
+    def _is_requested(self, list_id: str) -> bool:
+        return list_id in self._requests
+
+    async def _run_round(self, due: list[str]) -> None:
         try:
             left = due if len(due) <= _FEW else await self._read_pages(due)
-            await self._ask_for(left)
+            await self._poll_by_id(left)
         except MachFiveError as error:  # final for all: the key is refused, or the connection is gone
-            for key in due:
-                self._tell(key, error)
+            for list_id in due:
+                self._hand_out(list_id, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the triggers must hear of it, not hang
-            for request in (request for key in due for request in self._requests.get(key, ())):
+            for request in (request for list_id in due for request in self._requests.get(list_id, ())):
                 if not request.answer.done():
                     request.answer.set_exception(error)
 
-    def _tell(self, key: str, polled: LeadList | MachFiveError) -> None:
+    def _hand_out(self, list_id: str, polled: LeadList | MachFiveError) -> None:
         now = self._loop.time()
-        for request in self._requests.get(key, ()):
-            if request.take(polled, now) != _NEVER:
+        for request in self._requests.get(list_id, ()):
+            if request.answer_or_postpone(polled, now):
                 self._plan(request)
 
     async def _read_pages(self, due: list[str]) -> list[str]:
         """Read pages until they have shown every list that is due, or have been enough; return those not shown."""
         unseen, pages_left = set(due), len(due) // _LISTS_FOR_A_PAGE + 2
-        last_seen = Counter(request.known for key in due for request in self._requests.get(key, ()) if request.known)
+        last_seen = Counter(
+            request.known for list_id in due for request in self._requests.get(list_id, ()) if request.known
+        )
         # The status that most lists had first. Lists in a status that the contract does not know have pages as well.
         for status in sorted({*RUNNING, *last_seen}, key=lambda each: (-last_seen[each], each)):
             offset, more = 0, True
@@ -219,32 +229,32 @@ class SharedPoller:
         except MachFiveError:  # what it would have shown is asked for by id
             return set(), None
         shown = set()
-        for list_id, seen in filter(None, page):
-            key, lead_list = list_id.lower(), LeadList(list_id, seen)
-            if key in self._requests and not (lead_list.is_completed or lead_list.is_failed):
-                self._tell(key, lead_list)
-                shown.add(key)
+        for shown_id, seen in filter(None, page):  # None: an entry without a usable id
+            list_id, lead_list = shown_id.lower(), LeadList(shown_id, seen)
+            if list_id in self._requests and not (lead_list.is_completed or lead_list.is_failed):
+                self._hand_out(list_id, lead_list)
+                shown.add(list_id)
         return shown, len(page)
 
-    async def _ask_for(self, keys: Iterable[str]) -> None:
+    async def _poll_by_id(self, list_ids: Iterable[str]) -> None:
         """Ask for lists by id, eight at a time."""
-        left = list(keys)
+        left = list(list_ids)
         random.shuffle(left)  # lists that always fail must not come first in every round
         tally = _Tally()
-        workers = (self._ask_on(left, tally) for _ in left[:AT_ONCE])
+        workers = (self._work_off(left, tally) for _ in left[:AT_ONCE])
         for outcome in await asyncio.gather(*workers, return_exceptions=True):
             if outcome:
                 raise outcome
 
-    async def _ask_on(self, left: list[str], tally: _Tally) -> None:
+    async def _work_off(self, left: list[str], tally: _Tally) -> None:
         while left:
-            key = left.pop()
+            list_id = left.pop()
             if tally.is_outage and tally.last:
-                self._tell(key, tally.last)
+                self._hand_out(list_id, tally.last)
                 continue
             try:
                 lead_list = await self._client.send(
-                    protocol.get_list(key), wanted=partial(self._requests.__contains__, key)
+                    protocol.get_list(list_id), wanted=partial(self._is_requested, list_id)
                 )
             except NotWantedError:
                 continue
@@ -254,10 +264,10 @@ class SharedPoller:
             except MachFiveError as error:
                 if error.retryable:  # what is final says nothing of other lists
                     tally.failures, tally.last = tally.failures + 1, error
-                self._tell(key, error)
+                self._hand_out(list_id, error)
             else:
                 tally.succeeded = True
-                self._tell(key, lead_list)
+                self._hand_out(list_id, lead_list)
 
 
 @dataclass(slots=True)
@@ -270,10 +280,10 @@ class _Tally:
 
     @property
     def is_outage(self) -> bool:
-        return self.failures >= _MOST_FAILURES and not self.succeeded
+        return self.failures >= _FAILURES_OF_AN_OUTAGE and not self.succeeded
 
 
-def _gap(shortest_interval: float) -> float:
+def _gap_for(shortest_interval: float) -> float:
     """Return the seconds between the beginnings of two rounds at least."""
     return max(_SHORTEST_GAP, shortest_interval / _GAPS_AN_INTERVAL)
 

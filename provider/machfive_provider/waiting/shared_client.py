@@ -19,7 +19,7 @@ from machfive_provider.api.retries import ONCE
 from machfive_provider.exceptions import MachFiveError, RateLimitedError, UnauthorizedError
 from machfive_provider.formatting import counted, duration
 from machfive_provider.hooks.connection import ConnectionSettings
-from machfive_provider.hooks.machfive import load_settings_async
+from machfive_provider.hooks.lookup import load_settings_async
 from machfive_provider.waiting.per_loop import PerLoop
 
 __all__ = ["AT_ONCE", "NotWantedError", "SharedClient", "shared_client"]

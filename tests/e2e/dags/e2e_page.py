@@ -1,0 +1,25 @@
+"""Twenty shards for a workspace that takes three batches at a time: what the page has to tell."""
+
+from __future__ import annotations
+
+import os
+
+from airflow.sdk import DAG
+
+from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
+
+RESULTS = os.environ["MACHFIVE_RESULTS"]
+
+with DAG("e2e_page_shards", schedule=None, max_active_tasks=20):
+    MachFiveGenerateBatchOperator.partial(
+        task_id="write",
+        campaign_name="Spring Outreach",
+        email_count=2,
+        email_signature="E2E",
+        machfive_conn_id="machfive_shards",
+        deferrable=True,
+        poll_interval=2,
+        export_to=RESULTS + "/shard-{{ ti.map_index }}.csv",
+    ).expand_kwargs(
+        [{"list_name": f"Shard {n}", "leads": [{"email": f"{n}-{k}@example.com"} for k in range(2)]} for n in range(20)]
+    )
