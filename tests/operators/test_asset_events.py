@@ -34,7 +34,8 @@ def test_batch(deferrable: bool, sandbox: Sandbox, connect: Callable[..., None],
     (list_id,) = (each.list_id for each in sandbox.purchases)
     extra = events[EMAILS].extra
     assert (extra["list_id"], extra["path"], extra["leads"], extra["emails"]) == (list_id, path, 3, 6)
-    assert (extra["missing"], extra["leads_count"], extra["campaign_id"]) == (0, 3, sandbox.campaign_id)
+    assert (extra["missing"], extra["leads_count"], extra["credits"]) == (0, 3, 3)
+    assert extra["campaign_id"] == sandbox.campaign_id
     assert extra["completed_at"] == run.xcoms["machfive_batch"]["completed_at"]
     assert events[OTHER].extra == extra
     assert sorted(each.name for each in events) == ["emails", "other"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from machfive_provider.status import told
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context
@@ -25,10 +27,8 @@ def describe_outlets(task: BaseOperator, context: Context, list_id: str) -> None
     if not outlets:
         return
     ti = context["ti"]
-    extra: dict[str, Any] = {"list_id": list_id}
-    for key, names in (("machfive_batch", _OF_BATCH), ("machfive_export", _OF_EXPORT)):
-        pushed = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
-        if isinstance(pushed, dict):
-            extra.update({name: pushed[name] for name in names if pushed.get(name) is not None})
+    exported = ti.xcom_pull(task_ids=ti.task_id, key="machfive_export", map_indexes=ti.map_index) or {}
+    facts = {name: told(context).get(name) for name in _OF_BATCH} | {name: exported.get(name) for name in _OF_EXPORT}
+    extra = {"list_id": list_id, **{name: value for name, value in facts.items() if value is not None}}
     for outlet in outlets:
         context["outlet_events"][outlet].extra.update(extra)
