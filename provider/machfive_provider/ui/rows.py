@@ -12,7 +12,7 @@ from typing import Any
 import pendulum
 
 from machfive_provider.api.models import LeadList
-from machfive_provider.purchase.tag import without_tag
+from machfive_provider.purchase.tag import is_tagged, without_tag
 
 __all__ = ["Row", "TaskSeen", "join"]
 
@@ -166,7 +166,7 @@ def _list_row(each: LeadList, tasks: Iterable[TaskSeen], now: datetime) -> Row:
     return Row(
         key=each.id,
         status="completed" if each.is_completed else "failed" if each.is_failed else "running",
-        name=without_tag(each.custom_name)[0] or "(no name)",
+        name=without_tag(each.custom_name) or "(no name)",
         list_id=each.id,
         campaign_id=each.campaign_id,
         campaign=told.get("campaign_name"),
@@ -184,7 +184,7 @@ def _list_row(each: LeadList, tasks: Iterable[TaskSeen], now: datetime) -> Row:
 def _how(each: LeadList, concerned: Sequence[TaskSeen], buyer: TaskSeen | None) -> str:
     if buyer is not None:
         return "bought" if any(task.told.get("bought") for task in concerned) else "adopted"
-    return "bought" if without_tag(each.custom_name)[1] else "made elsewhere"
+    return "bought" if is_tagged(each.custom_name) else "made elsewhere"
 
 
 def _task_row(task: TaskSeen, now: datetime) -> Row:
@@ -193,7 +193,7 @@ def _task_row(task: TaskSeen, now: datetime) -> Row:
     return Row(
         key=task.key,
         status=_task_status(task),
-        name=without_tag(told.get("list_name"))[0] or task.title,
+        name=without_tag(told.get("list_name")) or task.title,
         list_id=told.get("list_id"),
         campaign_id=told.get("campaign_id"),
         campaign=told.get("campaign_name"),
