@@ -34,11 +34,11 @@ OLDEST_PYTHON ?= $(shell for each in "$(PYTHON)" python3.13 python3.12 python3.1
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-run: $(VENV)/.installed ## Run the example in a real Airflow against the sandbox, show the emails, stop it all
+run: $(VENV)/.installed ## Run the example in a real Airflow against a sandbox of the API, show the emails, stop it all
 	@$(BIN)/python -m scripts.run_example
 
-ui: $(VENV)/.installed ## The same, and leave Airflow running until Ctrl-C
-	@$(BIN)/python -m scripts.run_example --stay
+ui: $(VENV)/.installed ## Leave such an Airflow running for the browser, with lists and tasks in every state, until Ctrl-C
+	@$(BIN)/python -m scripts.run_ui
 
 test: $(VENV)/.installed ## Run all tests, those in a real Airflow included, with coverage
 	AIRFLOW_HOME=$(TEST_HOME) PATH="$(AZURITE):$$PATH" $(BIN)/python -m pytest $(TESTS) \
@@ -89,6 +89,7 @@ $(UV): | check-python
 	$(BIN)/python -m pip install --quiet uv
 
 $(VENV)/.installed: pyproject.toml Makefile | $(UV)
+	@echo "Installing Airflow $(AIRFLOW) and this provider into $(VENV), some 400 MB; this is done once ..."
 	$(UV) pip install --quiet --python $(BIN)/python --exclude-newer $(AIRFLOW_DATE) \
 		apache-airflow==$(AIRFLOW) -e '.[dev,sandbox]'
 	@touch $@

@@ -136,6 +136,10 @@ class AirflowApi:
         body = {"name": name, "slots": slots, "include_deferred": include_deferred}
         self._call("POST", "/pools", json=body)
 
+    def create_connection(self, conn_id: str, connection: Mapping[str, Any]) -> None:
+        """Create a connection in Airflow's database, where Admin > Connections shows it."""
+        self._call("POST", "/connections", json={"connection_id": conn_id, **connection})
+
     def clear(self, dag_id: str, run_id: str) -> None:
         """Clear all tasks of a run, as its user would in the UI."""
         body = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "reset_dag_runs": True}

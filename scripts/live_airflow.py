@@ -71,7 +71,7 @@ class LiveAirflow(AirflowApi):
     def start(self, timeout: float = 180.0, on_progress: Callable[[str], None] | None = None) -> float:
         """Start Airflow; return, with the seconds it took, once DAGs can run.
 
-        `on_progress` is called with what is still being waited for.
+        `on_progress` is called at each poll with what is still being waited for.
         """
         started = time.monotonic()
         guard = Path(__file__).with_name("guard.py")
@@ -133,16 +133,12 @@ class LiveAirflow(AirflowApi):
         return "\n".join(self.home.process_log.read_text(errors="replace").splitlines()[-lines:])
 
     def _wait_until_ready(self, deadline: float, on_progress: Callable[[str], None]) -> None:
-        missing = "API server"
-        on_progress(f"waiting for: {missing}")
         logged_in = False
         while True:
-            still_missing, logged_in = self._missing(logged_in=logged_in)
-            if not still_missing:
+            missing, logged_in = self._missing(logged_in=logged_in)
+            if not missing:
                 return
-            if still_missing != missing:
-                missing = still_missing
-                on_progress(f"waiting for: {missing}")
+            on_progress(missing)
             if self._guard and self._guard.poll() is not None:
                 raise self._not_ready(f"Airflow ended with exit code {self._guard.returncode}")
             if time.monotonic() >= deadline:

@@ -1,41 +1,31 @@
-"""Run the main example DAG in a real Airflow and show the result: `make run`, and `make ui` to leave Airflow running.
+"""Run the main example DAG in a real Airflow, show the emails, stop it all: `make run`.
 
 Exits 0 only if the DAG run succeeded and its result file holds emails; 2 if the user has to confirm something first.
 """
 
 from __future__ import annotations
 
-import argparse
-import fcntl
 import json
 import os
-import shutil
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from rich.console import Console
 
+from scripts.checkout import EXAMPLES, HOME, LEADS, RESULTS, CheckoutInUseError, only_run
 from scripts.live_airflow import AirflowNotReadyError, DagRunResult, LiveAirflow
-from scripts.progress import Progress, lead_panel, task_table
-from scripts.target import NotConfirmedError, Target, choose_target
+from scripts.progress import Progress, lead_panel
+from scripts.target import CONN_ID, NotConfirmedError, Target, choose_target
 
-ROOT = Path(__file__).resolve().parent.parent
-RUN = ROOT / ".run"
-HOME = RUN / "airflow"
-RESULTS = RUN / "results"
-EXAMPLES = ROOT / "example_dags"
-LEADS = EXAMPLES / "data" / "leads.csv"
 DAG_ID = "machfive_batch"
-EXPORT_TASK = "write_emails"
+TASK_ID = "write_emails"
+STEPS = 5
+PATIENCE = "Starting a real Airflow takes about a minute."
 
 
 class ExampleFailedError(RuntimeError):
@@ -52,23 +42,21 @@ class Result:
     sample: dict[str, Any]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Run the example; return the exit code."""
-    parser = argparse.ArgumentParser(prog="run_example", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--stay", action="store_true", help="leave Airflow running until Ctrl-C")
-    stay = parser.parse_args(arguments).stay
+    return exit_code(_run)
+
+
+def exit_code(command: Callable[[Console], None]) -> int:
+    """Run a command that needs the checkout for itself; print what goes wrong and return the exit code."""
     console = Console()
-    # The provider's own modules import Airflow, which creates AIRFLOW_HOME: not in the user's home directory.
-    os.environ["AIRFLOW_HOME"] = str(HOME)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit_on_signal)
     try:
-        with only_run(), choose_target(os.environ, LEADS) as target:
-            run_example(console, target, stay=stay)
+        with only_run():
+            command(console)
     except NotConfirmedError as error:
         print(error, file=sys.stderr)
         return 2
-    except (ExampleFailedError, AirflowNotReadyError, TimeoutError) as error:
+    except (ExampleFailedError, CheckoutInUseError, AirflowNotReadyError, TimeoutError) as error:
         console.print(f"\nFailed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
@@ -77,59 +65,88 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run_example(console: Console, target: Target, *, stay: bool) -> None:
+def say(console: Console, text: str) -> None:
+    """Print a text as it is."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _run(console: Console) -> None:
     """Bring up a fresh Airflow, run the DAG against the target, print the result, stop everything."""
     began = time.monotonic()
-    for folder in (HOME, RESULTS):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-    environment = target.environment() | {"MACHFIVE_RESULTS": str(RESULTS)}
-    airflow = LiveAirflow(HOME, EXAMPLES, wanted=[DAG_ID], env=environment)
-    console.print(f"Using {target.name}, campaign {target.campaign!r}.", highlight=False, soft_wrap=True)
-    console.print("Starting Airflow (scheduler, triggerer, DAG processor, API server) ...")
-    try:
-        seconds = airflow.start(on_progress=lambda stage: console.print(f"  {stage}", style="dim"))
-        console.print(f"Airflow is up after {seconds:.0f} s.", highlight=False)
-        if stay:
-            _print_login(console, airflow)
-        failure = _run_dag(console, airflow, target, began)
-        if stay:
-            if failure:
-                console.print(f"\n{failure}", style="red", markup=False, highlight=False, soft_wrap=True)
-            _print_login(console, airflow)
-            console.print("Airflow stays up; Ctrl-C stops it.")
-            _until_interrupted()
-    finally:
-        console.print("Stopping Airflow ...", style="dim")
-        airflow.stop()
-    if failure:
-        raise failure
+    with choose_target(os.environ, LEADS) as target:
+        say(console, f"Using {target.name}; campaign {target.campaign!r}.\n{target.plan}\n\n{PATIENCE}")
+        # In the environment, not in the database: a real key is not written to the disk.
+        environment = {
+            f"AIRFLOW_CONN_{CONN_ID}".upper(): json.dumps(target.connection()),
+            "MACHFIVE_CAMPAIGN": target.campaign,
+            "MACHFIVE_RESULTS": str(RESULTS),
+        }
+        airflow = LiveAirflow(HOME, EXAMPLES, wanted=[DAG_ID], env=environment)
+        try:
+            with Progress(console, STEPS) as progress:
+                start(airflow, progress)
+                run = airflow.wait(DAG_ID, airflow.trigger(DAG_ID), target.timeout, _Steps(progress, target).show)
+                progress.done(f"{DAG_ID} ended: {run.state}")
+            _show_result(console, airflow, run)
+            say(console, f"Done in {time.monotonic() - began:.0f} s.")
+        finally:
+            console.print("Stopping Airflow ...", style="dim")
+            airflow.stop()
 
 
-def _run_dag(console: Console, airflow: LiveAirflow, target: Target, began: float) -> ExampleFailedError | None:
-    """Run the DAG and print its outcome; return, rather than raise, what went wrong."""
-    run_id = airflow.trigger(DAG_ID)
-    with Progress(console, target.describe) as progress:
-        run = airflow.wait(DAG_ID, run_id, target.timeout, progress.show)
-    if not console.is_terminal:  # the live table has shown the last state already
-        console.print(task_table(run))
-    try:
-        if run.state != "success":
-            raise ExampleFailedError(_failure_reason(airflow, run))
-        result = _read_result(airflow.xcom(DAG_ID, run_id, EXPORT_TASK, "machfive_export"))
-    except ExampleFailedError as failure:
-        return failure
+def start(airflow: LiveAirflow, progress: Progress) -> None:
+    """Start Airflow, which is steps 1 and 2."""
+
+    def show(missing: str) -> None:
+        progress.show(1 if missing == "API server" else 2, f"Airflow starts: {missing}")
+
+    airflow.start(on_progress=show)
+
+
+class _Steps:
+    """Shows a run of the example as steps 3 to 5."""
+
+    def __init__(self, progress: Progress, target: Target) -> None:
+        self._progress = progress
+        self._target = target
+        self._has_waited = False
+
+    def show(self, run: DagRunResult) -> None:
+        """Show the run's current state."""
+        state = next((task.state for task in run.tasks if task.task_id == TASK_ID), None) or "waiting"
+        if state == "deferred":
+            self._has_waited = True
+            # The API does not say how much of a list is written.
+            note = self._target.describe()
+            self._progress.show(4, "MachFive writes the emails" + (f"; {note}" if note else ""))
+        elif self._has_waited:
+            what = "exports the emails and counts them" if state == "running" else f"is {state}"
+            self._progress.show(5, f"{TASK_ID} {what}")
+        else:
+            what = "checks the leads and buys the list" if state == "running" else f"is {state}"
+            self._progress.show(3, f"{TASK_ID} {what}")
+
+
+def _show_result(console: Console, airflow: LiveAirflow, run: DagRunResult) -> None:
+    """Print the emails of one lead and what the run did and spent; raise if it failed."""
+    if run.state != "success":
+        raise ExampleFailedError(_failure_reason(airflow, run))
+    batch = airflow.xcom(DAG_ID, run.run_id, TASK_ID, "machfive_batch") or {}
+    result = _read_result(airflow.xcom(DAG_ID, run.run_id, TASK_ID, "machfive_export"))
     console.print(lead_panel(result.sample))
-    summary = f"Leads:  {result.leads}\nEmails: {result.emails}\nFile:   {result.path}"
-    console.print(summary, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"Done in {time.monotonic() - began:.0f} s.", style="bold", highlight=False)
-    return None
+    say(
+        console,
+        f"Leads:   {result.leads} written, {batch.get('leads_skipped')} skipped\n"
+        f"Emails:  {result.emails}\n"
+        f"Credits: {batch.get('credits')} spent\n"
+        f"File:    {result.path}",
+    )
 
 
 def _read_result(export: dict[str, Any] | None) -> Result:
     """Read the file the task says it wrote and count what is in it."""
     if not export:
-        raise ExampleFailedError(f"{EXPORT_TASK} pushed no machfive_export, so there is no result to show.")
+        raise ExampleFailedError(f"{TASK_ID} pushed no machfive_export, so there is no result to show.")
     location = str(export["path"])
     path = Path(unquote(urlsplit(location).path)) if location.startswith("file:") else Path(location)
     if not path.is_file():
@@ -156,35 +173,6 @@ def _failure_reason(airflow: LiveAirflow, run: DagRunResult) -> str:
             parts.append("\n".join([f"The end of the log of {task.task_id}:", *lines]))
     parts.append(f"Logs: {airflow.home.logs}, {airflow.home.process_log}")
     return "\n\n".join(parts)
-
-
-def _print_login(console: Console, airflow: LiveAirflow) -> None:
-    for what, value in (("Address", airflow.base_url), ("User", airflow.user), ("Password", airflow.password)):
-        console.print(f"{what + ':':<10}{value}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _until_interrupted() -> None:
-    try:
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        print()
-
-
-@contextmanager
-def only_run() -> Iterator[None]:
-    """Keep a second run in this checkout from deleting the first one's files."""
-    RUN.mkdir(exist_ok=True)
-    with (RUN / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ExampleFailedError(f"another run is using {RUN}; stop it first.") from None
-        yield
-
-
-def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
-    """Turn a signal into an exception, so that every `finally` on the way out is run."""
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

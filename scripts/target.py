@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
+if TYPE_CHECKING:
+    from machfive_provider.leads.prepare import PreparedLeads
+    from machfive_provider.sandbox import Sandbox
+
+CONN_ID = "machfive_default"
 DEFAULT_BASE_URL = "https://app.machfive.io"
 SANDBOX_PROCESSING_SECONDS = 8.0
+# Long enough to watch twenty shards queue for three slots.
+DEMO_PROCESSING_SECONDS = 40.0
 SANDBOX_CREDITS = 2000
 
 
@@ -21,39 +29,81 @@ class NotConfirmedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Target:
-    """An API with a key and a campaign; `describe` says what the sandbox is doing; it says nothing of the real API."""
+    """An API with a key and a campaign, and what the example will buy there.
+
+    `describe` says what the sandbox is doing; it says nothing of the real API.
+    """
 
     name: str
     base_url: str
     campaign: str
     timeout: float
+    plan: str
+    is_sandbox: bool
     api_key: str = field(repr=False)
     describe: Callable[[], str] = field(default=lambda: "", repr=False)
 
-    def environment(self) -> dict[str, str]:
-        """Return what tells Airflow's tasks about this API: the connection and the campaign's name."""
-        connection = {"conn_type": "machfive", "host": self.base_url, "password": self.api_key}
-        return {"AIRFLOW_CONN_MACHFIVE_DEFAULT": json.dumps(connection), "MACHFIVE_CAMPAIGN": self.campaign}
+    def connection(self) -> dict[str, str]:
+        """Return the Airflow connection to this API."""
+        return {
+            "conn_type": "machfive",
+            "description": f"Made by make: {self.name}",
+            "host": self.base_url,
+            "password": self.api_key,
+        }
 
 
 @contextmanager
-def choose_target(environ: Mapping[str, str], leads_file: Path) -> Iterator[Target]:
-    """Start a sandbox, or check that the user wants to spend credits; raise NotConfirmedError if not."""
+def choose_target(environ: Mapping[str, str], leads_file: Path, *, demo: bool = False) -> Iterator[Target]:
+    """Start a sandbox, or check that the user wants to spend credits; raise NotConfirmedError if not.
+
+    With `demo` the sandbox begins with lists in every state, works slower, and spoils what `demo_dags` buys.
+    """
+    prepared = check_leads(leads_file)
     key = environ.get("MACHFIVE_API_KEY", "").strip()
     if key:
-        yield _real_api(environ, key, leads_file)
+        yield _real_api(environ, key, leads_file, prepared)
         return
     from machfive_provider.sandbox import Sandbox, SandboxSettings
 
-    settings = SandboxSettings(processing_seconds=SANDBOX_PROCESSING_SECONDS, credits=SANDBOX_CREDITS)
+    seconds = DEMO_PROCESSING_SECONDS if demo else SANDBOX_PROCESSING_SECONDS
+    # One slot more for the demo's list that never ends.
+    concurrency = 4 if demo else 3
+    settings = SandboxSettings(processing_seconds=seconds, credits=SANDBOX_CREDITS, concurrency=concurrency, demo=demo)
+    # Airflow, which `check_leads` has imported, prints what uvicorn logs.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     with Sandbox(settings) as sandbox:
-        campaign = sandbox.workspaces[0].campaigns[0].name
+        if demo:
+            _spoil_demo(sandbox)
         url, key = sandbox.base_url, sandbox.api_key
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, trust_env=False) as http:
-            yield Target(f"the MachFive sandbox at {url}", url, campaign, 180.0, key, lambda: _newest_list(http))
+            yield Target(
+                name=f"the MachFive sandbox at {url}, which costs nothing",
+                base_url=url,
+                campaign=sandbox.workspaces[0].campaigns[0].name,
+                timeout=180.0,
+                plan=_plan(leads_file, prepared),
+                is_sandbox=True,
+                api_key=key,
+                describe=lambda: _newest_list(http),
+            )
 
 
-def _real_api(environ: Mapping[str, str], key: str, leads_file: Path) -> Target:
+def check_leads(leads_file: Path) -> PreparedLeads:
+    """Return what the provider's own checks leave of the example's leads, and what they skip."""
+    from machfive_provider.leads.prepare import prepare, read_leads
+
+    return prepare(read_leads(leads_path=str(leads_file)), on_invalid_lead="skip", on_duplicate_lead="first")
+
+
+def _plan(leads_file: Path, prepared: PreparedLeads) -> str:
+    """Say what will be bought, what it costs, and which rows are skipped."""
+    sent, skipped = len(prepared.leads), (*prepared.invalid, *prepared.duplicates)
+    counts = f"{sent} will be sent, for {sent} credits; {len(skipped)} will be skipped, at no cost"
+    return "\n".join([f"{leads_file.name} holds {prepared.given} leads: {counts}.", *(f"  {each}" for each in skipped)])
+
+
+def _real_api(environ: Mapping[str, str], key: str, leads_file: Path, prepared: PreparedLeads) -> Target:
     base_url = environ.get("MACHFIVE_BASE_URL", "").strip() or DEFAULT_BASE_URL
     campaign = environ.get("MACHFIVE_CAMPAIGN", "").strip()
     if not campaign:
@@ -62,25 +112,34 @@ def _real_api(environ: Mapping[str, str], key: str, leads_file: Path) -> Target:
             "Set MACHFIVE_CAMPAIGN to the name of a campaign of that workspace, "
             "or unset MACHFIVE_API_KEY to use the sandbox."
         )
-    credits_needed = count_credits(leads_file)
+    plan = _plan(leads_file, prepared)
     if environ.get("CONFIRM", "").strip().lower() != "yes":
         raise NotConfirmedError(
-            f"This would spend {credits_needed} credits of the real MachFive API at {base_url}: one for each valid, "
-            f"unique lead of {leads_file.name}, in the campaign {campaign!r}.\n"
+            f"This would spend {len(prepared.leads)} credits of the real MachFive API at {base_url}, "
+            f"in the campaign {campaign!r}.\n{plan}\n"
             "If that is what you want, set CONFIRM=yes. Unset MACHFIVE_API_KEY to use the sandbox, "
             "which costs nothing."
         )
-    print(f"Spending {credits_needed} credits of the real MachFive API at {base_url}, campaign {campaign!r}.")
-    # Real batches take minutes, and a full workspace makes the task wait for capacity.
-    return Target(f"the real MachFive API at {base_url}", base_url, campaign, 6 * 3600.0, key)
+    # Real batches take minutes to hours, and a full workspace makes the task wait for capacity.
+    return Target(f"the real MachFive API at {base_url}", base_url, campaign, 6 * 3600.0, plan, False, key)
 
 
-def count_credits(leads_file: Path) -> int:
-    """Return what the example will cost: the leads that are left after the provider's own checks."""
-    from machfive_provider.leads.prepare import prepare, read_leads
-
-    rows = read_leads(leads_path=str(leads_file))
-    return len(prepare(rows, on_invalid_lead="skip", on_duplicate_lead="first").leads)
+def _spoil_demo(sandbox: Sandbox) -> None:
+    """Script what goes wrong with the purchases of `demo_dags`, once each: clearing the task shows the remedy."""
+    sandbox.fault(
+        "status",
+        "generate-batch",
+        status=402,
+        code="INSUFFICIENT_CREDITS",
+        message="You have 4 credits remaining. Please upgrade your plan.",
+        contains="no-credits@",
+    )
+    sandbox.fault("fail_list", "generate-batch", contains="list-fails@")
+    sandbox.fault("lose_leads", "generate-batch", count=2, contains="leads-missing@")
+    sandbox.fault("stuck", "generate-batch", contains="never-ends@")
+    # Shorter than a task searches before it buys again.
+    sandbox.fault("visible_late", "generate-batch", seconds=80, contains="response-lost@")
+    sandbox.fault("reset", "generate-batch", accepted=True, contains="response-lost@")
 
 
 def _newest_list(http: httpx.Client) -> str:
@@ -89,4 +148,4 @@ def _newest_list(http: httpx.Client) -> str:
         lists = http.get("/api/v1/lists", params={"limit": 1}).raise_for_status().json()["lists"]
     except (httpx.HTTPError, ValueError, KeyError):
         return ""  # only shown beside the run
-    return f"list {lists[0]['id']} is {lists[0]['processing_status']}" if lists else "no list yet"
+    return f"its list is {lists[0]['processing_status']}" if lists else ""

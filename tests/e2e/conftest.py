@@ -18,6 +18,7 @@ from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.models import Lead
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.live_airflow import LiveAirflow
+from tests.e2e.mail_sink import MailSink, running_sink
 
 ROOT = Path(__file__).parents[2]
 DAG_IDS = (
@@ -58,8 +59,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def mails() -> Iterator[MailSink]:
+    with running_sink() as sink:
+        yield sink
+
+
+@pytest.fixture(scope="session")
 def live(
-    sandbox: Sandbox, shards: Sandbox, results: Path, tmp_path_factory: pytest.TempPathFactory
+    sandbox: Sandbox, shards: Sandbox, results: Path, mails: MailSink, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LiveAirflow]:
     hosts = (
         ("DEFAULT", sandbox.base_url, sandbox.workspaces[0].api_key),
@@ -70,13 +77,22 @@ def live(
         f"AIRFLOW_CONN_MACHFIVE_{name}": json.dumps({"conn_type": "machfive", "host": host, "password": key})
         for name, host, key in hosts
     }
+    # Loopback, so without TLS.
+    connections["AIRFLOW_CONN_SMTP_DEFAULT"] = json.dumps(
+        {
+            "conn_type": "smtp",
+            "host": "127.0.0.1",
+            "port": mails.port,
+            "extra": {"disable_ssl": True, "disable_tls": True},
+        }
+    )
     # A list that exists when the DAGs are parsed.
     with closing(MachFiveClient(ClientSettings(sandbox.base_url, sandbox.api_key))) as client:
         known = client.send(protocol.generate_batch(sandbox.campaign_id, [Lead("known@example.com")], None)).list_id
     airflow = LiveAirflow(
         tmp_path_factory.mktemp("airflow"),
         [ROOT / "example_dags", Path(__file__).parent / "dags"],
-        wanted=(*DAG_IDS, PAGE_DAG),
+        wanted=(*DAG_IDS, PAGE_DAG, "machfive_notifications"),
         users=USERS,
         env=connections
         | {

@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--generate-seconds", type=float, default=1.0, help="how long a generate call takes")
     parser.add_argument("--seed", type=int, default=0, help="decides keys, ids and texts")
+    parser.add_argument("--demo", action="store_true", help="begin with lists in every state, two weeks of them")
     parser.add_argument("--quiet", action="store_true", help="do not log a line per request")
     return parser
 

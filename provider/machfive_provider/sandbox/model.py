@@ -36,7 +36,7 @@ class SandboxSettings:
 
     All durations are in seconds. `math.inf` as a duration means "until a test changes it by hand".
     `concurrency` is the number of unfinished batches a workspace may have, `credits` what each
-    workspace starts with.
+    workspace starts with. `demo` fills each workspace with lists in every state (`demo.py`).
 
     Raises ValueError where a value makes no sense.
     """
@@ -52,6 +52,7 @@ class SandboxSettings:
     generate_seconds: float = 0.0
     seed: int = 0
     access_log: bool = False
+    demo: bool = False
 
     def __post_init__(self) -> None:
         if self.generation not in get_args(Generation):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from machfive_provider.sandbox.demo import demo_lists
 from machfive_provider.sandbox.faults import LIST_KINDS, Fault, take_due_faults
 from machfive_provider.sandbox.model import (
     TERMINAL,
@@ -77,10 +78,16 @@ class Store:
         self.reset()
 
     def reset(self) -> None:
-        """Go back to the start: full credits, no lists, no purchases or requests, no faults, the same ids again."""
+        """Go back to the start: full credits, the demo's lists or none, nothing bought or recorded, no faults."""
         with self.changed:
             self.workspaces = build_workspaces(self.settings)
             self.lists: dict[str, LeadList] = {}
+            if self.settings.demo:
+                for workspace in self.workspaces:
+                    shown = demo_lists(self.settings.seed, workspace, self.clock())
+                    self.lists |= {each.id: each for each in shown}
+            # The demo's unfinished lists take no slot from those that are bought.
+            self.slots = self.settings.concurrency + self.active_batches(self.workspaces[0])
             self.purchases: list[Purchase] = []
             self.requests: list[RecordedRequest] = []
             self.faults: list[Fault] = []
@@ -154,7 +161,7 @@ class Store:
             self._check_ready(campaign, endpoint)
             signature = self._signature_text(workspace, request)
             self._check_credits(workspace, request.credits)
-            if endpoint == "generate-batch" and self.active_batches(workspace) >= self.settings.concurrency:
+            if endpoint == "generate-batch" and self.active_batches(workspace) >= self.slots:
                 raise ApiError(429, "Too many concurrent batch jobs in this workspace. Retry later.")
             workspace.credits -= request.credits
             lead_list = self._create_list(workspace, campaign, request, endpoint, signature)
