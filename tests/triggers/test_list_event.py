@@ -466,7 +466,7 @@ async def test_a_store_that_does_not_answer_is_waited_for(workspace: Sandbox, lo
         workspace.complete(other)
         await polls(2)
         assert told.ids == [running, other]
-        assert logs.count("could not be kept and is kept later") >= 1
+        assert logs.count("could not be kept; the next poll tries again") >= 1
 
 
 async def test_two_assets_with_one_watcher_are_told_what_to_do(workspace: Sandbox, logs: Logs):

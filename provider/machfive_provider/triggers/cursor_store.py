@@ -44,8 +44,8 @@ class CursorStore:
             # Two assets whose watchers have equal arguments share one trigger, and the store does not know which.
             self._store = None
             self._log.warning(
-                "This watcher's place cannot be kept, because several assets have watchers with equal arguments: what "
-                "ends while the triggerer is down may be missed. Give each a watcher_id of its own."
+                "The cursor of this watcher cannot be kept, because several assets have watchers with equal arguments. "
+                "What ends while the triggerer is down may be missed. Give each a watcher_id of its own."
             )
         return self._written
 

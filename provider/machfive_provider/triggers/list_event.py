@@ -168,7 +168,7 @@ class _Watch:
             try:
                 await self._store.keep(self._cursor.to_json(), reported=self._reported, needs_event=bool(self._closing))
             except Exception as error:  # noqa: BLE001 - as above; the next poll keeps it
-                self._log.warning("The watcher's place could not be kept and is kept later: %s", error)
+                self._log.warning("The cursor of this watcher could not be kept; the next poll tries again. %s", error)
         # On multiples of the pause: the watchers of a connection poll at the same time and share what is read. A
         # hundredth, because asyncio may wake us slightly early.
         pause, now = self._pause(), asyncio.get_running_loop().time()
@@ -190,7 +190,7 @@ class _Watch:
             try:
                 self._cursor = Cursor.from_json(kept) if kept is not None else None
             except ValueError as error:
-                self._log.warning("The watcher's place is lost, it begins with now: %s.", error)
+                self._log.warning("The cursor of this watcher cannot be read, so it begins with now: %s.", error)
             self._loaded = True
         return await self._reads.poll(
             self._cursor,

@@ -156,7 +156,7 @@ class ListReads:
 
         # The newest lists were read last: where they show an end, it came after the pages of those in work.
         shown = {each.id: each for each in {**seen.in_work, **in_window}.values() if is_wanted(each)}
-        # A status that is neither the beginning nor the end of a list's life says nothing: it is asked for by id.
+        # An unknown status does not say whether the list has ended: it is asked for by id.
         running = {each.id for each in shown.values() if each.processing_status in RUNNING}
         ended = (cursor.running | shown.keys()) - running - cursor.told
         found = await self._ask_for(seen, ended)
