@@ -222,6 +222,32 @@ class AirflowApi:
                 raise TimeoutError(f"{dag_id} / {run_id} is still {run.state} after {timeout:.0f} s ({states})")
             time.sleep(POLL_SECONDS)
 
+    def triggering_events(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the asset events that the finished runs of a DAG were created for, with their `extra`.
+
+        For a run that has not started, Airflow 3.3.2 answers 500: a start_date of None does not fit its own response.
+        """
+        runs = self._call("GET", f"/dags/{dag_id}/dagRuns", params={"limit": 100})["dag_runs"]
+        found: list[dict[str, Any]] = []
+        for run in runs:
+            if run["state"] in FINISHED:
+                path = f"{_run_path(dag_id, run['dag_run_id'])}/upstreamAssetEvents"
+                found += self._call("GET", path)["asset_events"]
+        return found
+
+    def asset_events(self, dag_id: str) -> list[dict[str, Any]]:
+        """Return the asset events that the tasks of a DAG have caused."""
+        found = self._call("GET", "/assets/events", params={"source_dag_id": dag_id, "limit": 100})
+        return list(found["asset_events"])
+
+    def wait_for(self, what: str, condition: Callable[[], bool], *, timeout: float) -> None:
+        """Poll until a condition holds; `what` is waited for, for the message of the TimeoutError."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"no {what} after {timeout:.0f} s")
+            time.sleep(POLL_SECONDS)
+
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """Return what a task pushed; None if it pushed nothing under this key."""
         path = f"{_task_path(dag_id, run_id, task_id)}/xcomEntries/{key}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-__all__ = ["absolute", "counted", "duration", "kind_of", "one_line"]
+__all__ = ["absolute", "counted", "duration", "for_spreadsheets", "kind_of", "one_line"]
 
 _LONGEST_TEXT = 600
 
@@ -14,6 +14,11 @@ def one_line(text: str) -> str:
     """Return the text on one line of at most 600 characters, without what cannot be printed."""
     text = " ".join("".join(each if each.isprintable() else " " for each in text).split())
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+
+
+def for_spreadsheets(text: str) -> str:
+    """Return the text of a CSV's cell; one that a spreadsheet would take for a formula gets an apostrophe before it."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def kind_of(value: Any) -> str:

@@ -29,7 +29,9 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [_modules("hooks.machfive")],
         "operators": [_modules("operators.generate", "operators.generate_single", "operators.export")],
         "sensors": [_modules("sensors.lead_list")],
-        "triggers": [_modules("triggers.capacity", "triggers.lead_list", "triggers.unanswered_purchase")],
+        "triggers": [
+            _modules("triggers.capacity", "triggers.lead_list", "triggers.list_event", "triggers.unanswered_purchase")
+        ],
         "connection-types": [
             {
                 "connection-type": "machfive",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from machfive_provider.api.models import Lead, LeadList
 from machfive_provider.purchase.purchase import Purchase, credits_needed
-from machfive_provider.purchase.tag import Tag
+from machfive_provider.purchase.tag import Tag, is_tagged
 
 LEADS = (Lead("a@example.com", name="A"), Lead("b@example.com"), Lead("c@example.com"))
 PURCHASE = Purchase(
@@ -185,6 +185,9 @@ def test_a_tag_cut_anywhere_may_be_ours(purchase: Purchase, generation: int):
     begins = full.index("[af1:")
     for length in range(begins + len("[af1:"), len(full)):
         assert may_be_cut_off(full[:length]), full[:length]
+        assert is_tagged(full[:length])
+    assert is_tagged(f"{full} (2)")
+    assert not is_tagged(full[:begins])
     assert not may_be_cut_off(full)  # whole: recognised, not guessed
     assert not may_be_cut_off(full[:begins])  # no trace left of it
 

@@ -100,3 +100,15 @@ def test_campaigns_have_names():
     task = a_task(phase="waiting_for_room", campaign_id="gone", campaign_name="Told by the task")
     found = rows([a_list(1), a_list(2, campaign_id=None)], [task], {CAMPAIGN: "Spring"})
     assert [found[key].campaign for key in (list_id(1), list_id(2), task.key)] == ["Spring", None, "Told by the task"]
+
+
+def test_the_timeline_is_in_order():
+    times = {"waiting_for_room": "2026-11-20T11:58:00Z", "submitted": "2026-11-20T11:59:01Z"}
+    task = a_task("success", phase="submitted", list_id=list_id(1), credits=1, bought=True, times=times)
+    row = rows([a_list(1, "completed", age=60, took=30)], [task])[list_id(1)]
+    assert [text for _, text in row.timeline] == [
+        "task waits for a free slot",
+        "list created at MachFive",
+        "task has a list",
+        "list completed at MachFive",
+    ]

@@ -20,6 +20,7 @@ from machfive_provider.cli import output
 from machfive_provider.cli.connection import open_hook
 from machfive_provider.exceptions import ConfigurationError, MachFiveTransientError
 from machfive_provider.formatting import counted, duration
+from machfive_provider.purchase.tag import is_tagged, without_tag
 from machfive_provider.waiting.decision import SHORTEST_INTERVAL
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ _COLUMNS = {
 }
 _NONE = "No lists found."
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-_TAG_BEGINS = "[af1:"  # as in machfive_provider.purchase.tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +121,14 @@ def row(lead_list: LeadList, names: Mapping[str, str]) -> dict[str, Any]:
 
     :param names: the campaigns' names, by id
     """
-    name, tag, _ = (lead_list.custom_name or "").partition(_TAG_BEGINS)
     created, completed = lead_list.created_at, lead_list.completed_at
     ended = completed or lead_list.failed_at
     return {
         "id": lead_list.id,
         "status": lead_list.processing_status,
-        "name": name.strip() or None,
+        "name": without_tag(lead_list.custom_name) or None,
         "list_name": lead_list.custom_name,
-        "by_airflow": bool(tag),
+        "by_airflow": is_tagged(lead_list.custom_name),
         "campaign_id": lead_list.campaign_id,
         "campaign": names.get(lead_list.campaign_id or ""),
         "created_at": iso(created),

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from machfive_provider.formatting import one_line
+from machfive_provider.formatting import for_spreadsheets, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +25,6 @@ Columns = Mapping[str, str]
 _WIDTH, _LEAST_WIDTH = 200, 110
 _CUT = ("name", "campaign")  # columns whose cells are cut if they do not fit
 _COLOURS = {"completed": "green", "failed": "red", "pending": "yellow", "processing": "yellow"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write(rows: Sequence[Mapping[str, Any]], columns: Columns, fields: Sequence[str], output: str) -> None:
@@ -98,4 +97,4 @@ def _cell(value: Any, *, cut: bool = False) -> Text:
 
 
 def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return for_spreadsheets(value) if isinstance(value, str) else value

@@ -12,6 +12,7 @@ from machfive_provider import exceptions
 from machfive_provider.delivery.format import ExportFormat, MissingPolicy, format_for
 from machfive_provider.formatting import kind_of
 from machfive_provider.operators import parameters
+from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator
 from machfive_provider.status import end_of, tell, telling_errors
 
@@ -112,6 +113,7 @@ class MachFiveExportListOperator(ListWaitingOperator):
             figures = write_export(hook, lead_list, destination, form)
         expected = self._expected(lead_list)
         report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
+        describe_outlets(self, context, lead_list.id)
         return destination.url
 
     def _check(self, *, rendered: bool) -> None:

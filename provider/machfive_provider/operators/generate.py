@@ -13,6 +13,7 @@ from machfive_provider.delivery.format import ExportFormat, MissingPolicy, forma
 from machfive_provider.formatting import counted
 from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
+from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator
 from machfive_provider.operators.generate_single import MachFiveGenerateOperator
 from machfive_provider.operators.parameters import DuplicatePolicy, ExistingPolicy, InvalidPolicy
@@ -186,6 +187,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         batch = tell(context, "completed", **end_of(lead_list))
         if destination := self._destination():
             self._export(context, lead_list, batch, destination)
+        describe_outlets(self, context, lead_list.id)
         return lead_list.id
 
     def has_work_left(self) -> bool:
@@ -237,6 +239,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             before_paying=lambda: destination.check(must_be_new=True) if destination else None,
         )
         if not self.wait_for_completion:
+            describe_outlets(self, context, bought.list_id)
             return bought.list_id
         return buyer.wait_for(bought, attempt)
 

@@ -15,7 +15,16 @@ from typing import Any
 
 from machfive_provider.api.models import GenerationOptions, Lead
 
-__all__ = ["Tag", "digest_of_leads", "digest_of_what", "digest_of_who", "may_be_cut_off", "sorted_leads"]
+__all__ = [
+    "Tag",
+    "digest_of_leads",
+    "digest_of_what",
+    "digest_of_who",
+    "is_tagged",
+    "may_be_cut_off",
+    "sorted_leads",
+    "without_tag",
+]
 
 _TAG = re.compile(
     r"\[af1:(?P<who>[0-9a-f]{10})-(?P<what>[0-9a-f]{12})"
@@ -78,6 +87,16 @@ class Tag:
             other.round,
             other.generation,
         )
+
+
+def is_tagged(name: str | None) -> bool:
+    """Whether a name holds a tag, or ends in the beginning of one because the server cut the name short."""
+    return bool(_TAG.search(name or "") or _CUT_OFF.search(name or ""))
+
+
+def without_tag(name: str | None) -> str:
+    """Return a list's name as its user wrote it."""
+    return (name or "").partition("[af1:")[0].strip() if is_tagged(name) else (name or "").strip()
 
 
 def may_be_cut_off(name: str | None, who: str, what: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +12,19 @@ from typing import Any
 import pendulum
 
 from machfive_provider.api.models import LeadList
+from machfive_provider.purchase.tag import is_tagged, without_tag
 
 __all__ = ["Row", "TaskSeen", "join"]
 
-_TAG = re.compile(r"\s*\[af1:[^\]]*\]?\s*$")
 # Airflow's states in which a task instance is still on its way.
 _LIVE = frozenset(("scheduled", "queued", "running", "deferred", "restarting", "up_for_reschedule"))
+_HAPPENED = {
+    "waiting_for_room": "task waits for a free slot",
+    "looking_for_purchase": "task looks for an earlier purchase",
+    "submitted": "task has a list",
+    "completed": "task knows that its list is completed",
+    "failed": "task failed",
+}
 _SAMPLES = 3  # completed lists of a campaign from which its usual duration is known
 _STUCK_AFTER = 2.0  # times the usual duration
 _NEVER_STUCK_BEFORE = 60.0  # seconds
@@ -119,6 +125,17 @@ class Row:
         """What was written, empty if nothing was."""
         return next((task.export for task in self.tasks if task.export), {})
 
+    @property
+    def timeline(self) -> list[tuple[datetime, str]]:
+        """What happened when: the phases that the first task told, and the list's own times."""
+        told = self.tasks[0].told.get("times", {}) if self.tasks else {}
+        happened = [(_moment(text), _HAPPENED.get(phase, phase)) for phase, text in told.items()]
+        if self.list_id and self.created_at:
+            happened.append((self.created_at, "list created at MachFive"))
+        if self.ended_at:
+            happened.append((self.ended_at, f"list {self.status} at MachFive"))
+        return sorted(happened)
+
 
 def join(
     lists: Iterable[LeadList], tasks: Sequence[TaskSeen], campaigns: Mapping[str, str], now: datetime
@@ -149,7 +166,7 @@ def _list_row(each: LeadList, tasks: Iterable[TaskSeen], now: datetime) -> Row:
     return Row(
         key=each.id,
         status="completed" if each.is_completed else "failed" if each.is_failed else "running",
-        name=_name(each.custom_name) or "(no name)",
+        name=without_tag(each.custom_name) or "(no name)",
         list_id=each.id,
         campaign_id=each.campaign_id,
         campaign=told.get("campaign_name"),
@@ -167,7 +184,7 @@ def _list_row(each: LeadList, tasks: Iterable[TaskSeen], now: datetime) -> Row:
 def _how(each: LeadList, concerned: Sequence[TaskSeen], buyer: TaskSeen | None) -> str:
     if buyer is not None:
         return "bought" if any(task.told.get("bought") for task in concerned) else "adopted"
-    return "bought" if _TAG.search(each.custom_name or "") else "made elsewhere"
+    return "bought" if is_tagged(each.custom_name) else "made elsewhere"
 
 
 def _task_row(task: TaskSeen, now: datetime) -> Row:
@@ -176,7 +193,7 @@ def _task_row(task: TaskSeen, now: datetime) -> Row:
     return Row(
         key=task.key,
         status=_task_status(task),
-        name=_name(told.get("list_name")) or task.title,
+        name=without_tag(told.get("list_name")) or task.title,
         list_id=told.get("list_id"),
         campaign_id=told.get("campaign_id"),
         campaign=told.get("campaign_name"),
@@ -223,10 +240,6 @@ def _usual(rows: Iterable[Row]) -> dict[str | None, float]:
         if row.status == "completed" and row.list_id and row.seconds is not None:
             took[row.campaign_id].append(row.seconds)
     return {campaign: statistics.median(each) for campaign, each in took.items() if len(each) >= _SAMPLES}
-
-
-def _name(text: Any) -> str:
-    return _TAG.sub("", str(text or "")).strip()
 
 
 def _first(*values: int | None) -> int | None:

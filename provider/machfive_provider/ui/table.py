@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+from machfive_provider.formatting import for_spreadsheets
 from machfive_provider.ui.rows import Row
 from machfive_provider.ui.words import STATUSES
 
@@ -20,7 +21,6 @@ PAGE_SIZE = 50
 _PERIODS = {"24h": "in 24 h", "today": "today", "month": "this month"}
 _CSV_HEADER = """list_id name status campaign created_at ended_at leads emails credits origin
     missing problem what_to_do task"""
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would calculate
 
 SORTS = {
     "name": lambda row: row.name.lower(),
@@ -164,12 +164,8 @@ def as_csv(rows: Iterable[Row]) -> str:
             *(row.leads, row.emails, row.credits, row.how, row.export.get("missing")),
             *(row.error.get("message"), row.error.get("remedy"), row.tasks[0].title if row.tasks else None),
         ]
-        writer.writerow(["" if cell is None else _cell(str(cell)) for cell in cells])
+        writer.writerow(["" if cell is None else for_spreadsheets(str(cell)) for cell in cells])
     return out.getvalue()
-
-
-def _cell(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _tile(label: str, value: int, plain: Query, filters: dict[str, Any], query: Query, note: str = "") -> Tile:

@@ -3,5 +3,5 @@
 Begin with ``decision``: what one poll of a list means, and the loop of a worker. ``poller`` polls for all triggers of a
 connection together. ``capacity`` is the queue for the slots of a workspace, ``capacity_watcher`` serves it in the
 triggerer. Both send through ``shared_client``; ``per_loop`` holds what the triggers of an event loop share.
-``deferral`` has what operators ask before they defer.
+``deferral`` has what operators ask before they defer. ``ended_lists`` finds lists that have ended, for event triggers.
 """
