@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -43,12 +44,15 @@ class Target:
     api_key: str = field(repr=False)
     describe: Callable[[], str] = field(default=lambda: "", repr=False)
 
-    def connection(self) -> dict[str, str]:
+    def connection(self) -> dict[str, str | int]:
         """Return the Airflow connection to this API."""
+        address = urlsplit(self.base_url)
         return {
             "conn_type": "machfive",
             "description": f"Made by make: {self.name}",
             "host": self.base_url,
+            # Without it Airflow 3.3.2's Test button refuses the stored connection (docs/connection.md).
+            "port": address.port or (443 if address.scheme == "https" else 80),
             "password": self.api_key,
         }
 
