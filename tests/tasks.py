@@ -15,6 +15,7 @@ from unittest import mock
 import pendulum
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.sdk.execution_time.context import OutletEventAccessors
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
@@ -116,7 +117,7 @@ def task_context(task: Any, store: StateStore | None = None, began: Any = None, 
     :param began: the start of the DAG run, or of what a clear made of it
     """
     run = SimpleNamespace(run_after=pendulum.now("UTC"), start_date=began)
-    known = {"ti": FakeTaskInstance(task, **ti), "dag_run": run}
+    known = {"ti": FakeTaskInstance(task, **ti), "dag_run": run, "outlet_events": OutletEventAccessors()}
     return {**known, "task_state_store": store} if store is not None else known
 
 

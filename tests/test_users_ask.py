@@ -396,7 +396,7 @@ def test_execution_timeout_is_kept_and_ours_fires_first(deferrable: bool, sandbo
         (
             "the list fails",
             exceptions.BatchFailedError,
-            r"failed on MachFive's side\. A retry buys its leads again, up to 1 time",
+            r"failed on MachFive's side\. A retry buys it again, up to 1 time",
         ),
         ("the time is over", exceptions.WaitTimeoutError, "is still processing after 24 h"),
         ("nobody can see it", exceptions.PollingError, "the list itself may be fine"),

@@ -56,15 +56,18 @@ def tell(context: Context, phase: Phase, **facts: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def telling_errors(context: Context, log: Any) -> Iterator[None]:
-    """Tell the error with which the task fails: its class, code, message, remedy and request id."""
+def telling_errors(context: Context, log: Any, facts: Mapping[str, Any]) -> Iterator[None]:
+    """Tell the error with which the task fails: its class, code, message, remedy and request id.
+
+    :param facts: what else is known by then, as for :func:`tell`
+    """
     try:
         yield
     except AirflowSkipException:
         raise
     except Exception as error:
         try:
-            tell(context, "failed", error=_plain(error))
+            tell(context, "failed", **facts, error=_plain(error))
         except Exception as failure:  # noqa: BLE001 - the task's own error matters more
             log.warning("The reason of the failure could not be written to XCom: %s", type(failure).__name__)
         raise

@@ -245,7 +245,7 @@ def test_nothing_listens_beyond_loopback(live: LiveAirflow, run_ids: dict[str, s
 
 def test_key_is_nowhere(finish: Finish, live: LiveAirflow, sandbox: Sandbox, results: Path) -> None:
     """Neither in a log, nor in the database with its XComs, rendered templates, connections and triggers."""
-    for dag_id in live.wanted:
+    for dag_id in DAG_IDS:
         finish(dag_id)
     keys = [workspace.api_key.encode() for workspace in sandbox.workspaces]
     files = [path for folder in (live.home.path, results) for path in folder.rglob("*") if path.is_file()]

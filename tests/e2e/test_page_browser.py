@@ -170,7 +170,7 @@ def test_a_failed_list_a_missing_lead_and_a_402_are_explained(
     frame = opened()
     for reason, remedy in (
         ("1 leads missing.", "Their file:"),
-        ("failed on MachFive's side", "A retry buys its leads again"),
+        ("failed on MachFive's side", "A retry buys it again"),
         ("402", "Nothing was spent. Upgrade or wait"),
     ):
         expect(frame.locator(".reason", has_text=reason).first).to_contain_text(remedy, timeout=90_000)

@@ -104,7 +104,7 @@ def test_no_answer_and_no_list(sandbox: Sandbox, connect: Connect):
 def test_a_failed_list_is_bought_again_by_a_retry(deferrable: bool, slow_sandbox: Sandbox, connect: Connect):
     connect(slow_sandbox)
     end = Run(single(slow_sandbox, deferrable=True), between=lambda trigger: slow_sandbox.fail(trigger.list_ids[0]))
-    with pytest.raises(exceptions.BatchFailedError, match="A retry buys its lead again"):
+    with pytest.raises(exceptions.BatchFailedError, match="A retry buys it again"):
         end()
     if deferrable:
         Run(single(slow_sandbox, deferrable=True), between=lambda each: slow_sandbox.complete(each.list_ids[0]))()

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from machfive_provider import exceptions
+from machfive_provider.formatting import counted
 from machfive_provider.status import telling_errors
 from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, check_seconds, needs_a_worker
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
     from machfive_provider.waiting.decision import Watch
 
-__all__ = ["ListWaitingOperator"]
+__all__ = ["ListWaitingOperator", "bought_list_failed"]
 
 # Airflow renders it when a mapped task begins, and shows it in place of the map index.
 _LABEL = "{{ task.label | default(ti.map_index, true) }}"
@@ -68,6 +70,10 @@ class ListWaitingOperator(BaseOperator):
         """Whether a worker has something to do once the list has completed; if not, the task ends in the triggerer."""
         return True
 
+    def telling_errors(self, context: Context) -> AbstractContextManager[None]:
+        """Tell in XCom with which error the task fails."""
+        return telling_errors(context, self.log, {"conn_id": self.machfive_conn_id})
+
     def hook(self, policy: RetryPolicy | None = None) -> MachFiveHook:
         """Return a hook for this task's connection.
 
@@ -109,7 +115,7 @@ class ListWaitingOperator(BaseOperator):
         # dag.test() resumes the task where a triggerer would have ended it, with the state as the event.
         if event == "success" and self._ends_in_the_triggerer():
             return None
-        with telling_errors(context, self.log):
+        with self.telling_errors(context):
             found = events.read(event, "ended")
             ended = LeadList.from_json(found["lists"][0])
             watch = Watch(ended.id, self.interval(), float(found["started_at"]), float(found["deadline"]))
@@ -208,3 +214,12 @@ class ListWaitingOperator(BaseOperator):
 
         limit = self.execution_timeout.total_seconds() if self.execution_timeout else None
         return min(started_at + timeout, effective_deadline(began_at, math.inf, limit))
+
+
+def bought_list_failed(list_id: str, max_resubmissions: int) -> exceptions.MachFiveError:
+    """Return the error for a list that the task has bought and that failed on MachFive's side."""
+    message = f"List {list_id} failed on MachFive's side."
+    if max_resubmissions == 0:
+        return exceptions.ListFailedError(message, remedy="To buy it again, clear this task (max_resubmissions is 0).")
+    times = counted(max_resubmissions, "time")
+    return exceptions.BatchFailedError(message, remedy=f"A retry buys it again, up to {times} (max_resubmissions).")

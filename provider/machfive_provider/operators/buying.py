@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from machfive_provider import exceptions
 from machfive_provider.formatting import counted, duration
 from machfive_provider.operators.base import ListWaitingOperator
-from machfive_provider.status import tell
+from machfive_provider.status import tell, telling_errors
 from machfive_provider.waiting.deferral import DEFERRAL_MARGIN
 
 if TYPE_CHECKING:
@@ -118,9 +118,9 @@ class Buyer:
 
         log, records = self.task.log, RecordStore.of(self.context, self.task.log)
         records.begin(attempt.try_number)
-        with self.task.hook() as hook:
-            purchase: Purchase | None = None
-            facts: dict[str, Any] = {"conn_id": self.task.machfive_conn_id}
+        purchase: Purchase | None = None
+        facts: dict[str, Any] = {"conn_id": self.task.machfive_conn_id}
+        with self.task.hook() as hook, telling_errors(self.context, log, facts):
             while True:
                 try:
                     if purchase is None:

@@ -14,7 +14,7 @@ from machfive_provider.formatting import kind_of
 from machfive_provider.operators import parameters
 from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator
-from machfive_provider.status import end_of, tell, telling_errors
+from machfive_provider.status import end_of, tell
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -90,7 +90,7 @@ class MachFiveExportListOperator(ListWaitingOperator):
         """Wait for the list, then export it."""
         from machfive_provider.api.protocol import check_uuid
 
-        with telling_errors(context, self.log):
+        with self.telling_errors(context):
             self._check(rendered=True)
             list_id = check_uuid("list_id", self.list_id)
             self._expected(None)

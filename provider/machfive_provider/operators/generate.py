@@ -14,10 +14,10 @@ from machfive_provider.formatting import counted
 from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
 from machfive_provider.operators.asset_events import describe_outlets
-from machfive_provider.operators.base import ListWaitingOperator
+from machfive_provider.operators.base import ListWaitingOperator, bought_list_failed
 from machfive_provider.operators.generate_single import MachFiveGenerateOperator
 from machfive_provider.operators.parameters import DuplicatePolicy, ExistingPolicy, InvalidPolicy
-from machfive_provider.status import end_of, tell, telling_errors
+from machfive_provider.status import end_of, tell
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -160,24 +160,20 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         """Submit the batch, unless an earlier attempt has, and wait for it."""
         from machfive_provider.operators.buying import Attempt
 
-        with telling_errors(context, self.log):
+        with self.telling_errors(context):
             return self._submit(context, Attempt.begin(context))
 
     def resume_submission(self, context: Context, event: Any = None) -> Any:
         """Continue after the triggerer waited for a free slot or for the list of an unanswered purchase."""
         from machfive_provider.operators.buying import Attempt
 
-        with telling_errors(context, self.log):
+        with self.telling_errors(context):
             return self._submit(context, Attempt.of_event(event, context))
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Report, export and count a list that has ended."""
         if lead_list.is_failed:
-            raise exceptions.BatchFailedError(
-                f"List {lead_list.id} failed on MachFive's side.",
-                remedy=f"A retry buys its leads again, up to {counted(self.max_resubmissions, 'time')} "
-                "(max_resubmissions).",
-            )
+            raise bought_list_failed(lead_list.id, self.max_resubmissions)
         self.log.info(
             "List %s has completed: %s, %s.",
             lead_list.id,

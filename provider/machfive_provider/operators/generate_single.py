@@ -12,9 +12,9 @@ from machfive_provider import exceptions
 from machfive_provider.formatting import counted
 from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
-from machfive_provider.operators.base import ListWaitingOperator
+from machfive_provider.operators.base import ListWaitingOperator, bought_list_failed
 from machfive_provider.operators.parameters import ExistingPolicy
-from machfive_provider.status import end_of, tell, telling_errors
+from machfive_provider.status import end_of, tell
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -123,14 +123,14 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         """Buy the sequence, unless an earlier attempt has, and return it."""
         from machfive_provider.operators.buying import Attempt
 
-        with telling_errors(context, self.log):
+        with self.telling_errors(context):
             return self._submit(context, Attempt.begin(context))
 
     def resume_submission(self, context: Context, event: Any = None) -> Any:
         """Continue after the triggerer waited for a free slot or for the list of an unanswered purchase."""
         from machfive_provider.operators.buying import Attempt
 
-        with telling_errors(context, self.log):
+        with self.telling_errors(context):
             return self._submit(context, Attempt.of_event(event, context))
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
@@ -141,11 +141,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         from machfive_provider.purchase.options import build_options
 
         if lead_list.is_failed:
-            raise exceptions.BatchFailedError(
-                f"List {lead_list.id} failed on MachFive's side.",
-                remedy=f"A retry buys its lead again, up to {counted(self.max_resubmissions, 'time')} "
-                "(max_resubmissions).",
-            )
+            raise bought_list_failed(lead_list.id, self.max_resubmissions)
         tell(context, "completed", **end_of(lead_list))
         wanted = single_lead(self.lead, self.columns).leads[0].key
         options = build_options(parameters.named_options(self), self.options)

@@ -111,7 +111,7 @@ class MachFiveListSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> Any:
         """Wait on this worker, or in the triggerer."""
-        with telling_errors(context, self.log):
+        with telling_errors(context, self.log, {"conn_id": self.machfive_conn_id}):
             return self._wait_in_triggerer(context) if self.deferrable else self._wait_here(context)
 
     def _wait_in_triggerer(self, context: Context) -> Any:
@@ -152,7 +152,7 @@ class MachFiveListSensor(BaseSensorOperator):
         # dag.test() resumes the task where a triggerer would have ended it, with the state as the event.
         if event == "success":
             return
-        with telling_errors(context, self.log):
+        with telling_errors(context, self.log, {"conn_id": self.machfive_conn_id}):
             try:
                 lists = [LeadList.from_json(each) for each in events.read(event, "ended")["lists"]]
                 for each in lists:

@@ -63,7 +63,7 @@ class _View:
         self.query = table.Query.parse(request.query_params)
         self.viewer = Viewer.of(user, tasks)
         self.conn_ids = self.viewer.connections
-        self.conn_id = self.query.conn or next(iter(self.conn_ids), "")
+        self.conn_id = self.query.conn or self._conn_id_of_row() or next(iter(self.conn_ids), "")
         if self.conn_id and self.conn_id not in self.conn_ids:
             raise HTTPException(403, "You may not see this connection, or there is none of this name.")
         self.snapshot = snapshots.read(self.conn_id, self.query.read) if self.conn_id else Snapshot()
@@ -71,6 +71,11 @@ class _View:
         self.rows = visible(
             join(self.snapshot.lists.values(), mine, self.snapshot.campaigns, self.now), self.viewer, self.conn_id
         )
+
+    def _conn_id_of_row(self) -> str | None:
+        """Return the connection of the task that the button in Airflow names: it does not know the connection."""
+        told = (task.told for task in self.viewer.tasks if task.key == self.query.row)
+        return next((each["conn_id"] for each in told if each.get("conn_id")), None)
 
     def row(self) -> Row:
         """Return the row whose details are asked for: by its own key, or by a task that it concerns."""
