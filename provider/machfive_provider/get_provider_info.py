@@ -10,6 +10,29 @@ from machfive_provider.hooks.form import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 __all__ = ["get_provider_info"]
 
 _INTEGRATION = "MachFive"
+_OPTIONS = {
+    "ui": {
+        "description": "Whether the page and the button on tasks are there.",
+        "type": "boolean",
+        "version_added": "0.1.0",
+        "example": None,
+        "default": "True",
+    },
+    "ui_connections": {
+        "description": "Connections, with commas, that the page offers although Airflow cannot list them.",
+        "type": "string",
+        "version_added": "0.1.0",
+        "example": "machfive_default,machfive_eu",
+        "default": "",
+    },
+    "ui_preview": {
+        "description": "Whether the page shows the emails of a list's first three leads: personal data.",
+        "type": "boolean",
+        "version_added": "0.1.0",
+        "example": None,
+        "default": "False",
+    },
+}
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -41,6 +64,7 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": CONNECTION_FIELDS,
             }
         ],
+        "config": {"machfive": {"description": "The MachFive page in the Airflow UI.", "options": _OPTIONS}},
         "cli": ["machfive_provider.cli.get_commands"],  # read by Airflow 3.2 and later
     }
 
