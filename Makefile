@@ -10,7 +10,7 @@ OLDEST_DATE := 2026-03-12
 OLDEST_BUT := apache-airflow-providers-common-compat pytest-asyncio
 COVERAGE := 95
 # Two processes. In the order of the names, so that the tests with a live Airflow, which mostly wait, begin early.
-TESTS := --ignore=tests/benchmarks -n 2 --dist loadgroup --no-loadscope-reorder
+TESTS := --ignore=tests/benchmarks -n 3 --dist loadgroup --no-loadscope-reorder
 
 AZURITE := $(CURDIR)/.azurite/node_modules/.bin
 VENV := .venv

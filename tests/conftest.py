@@ -40,8 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together what shares fixtures when tests run in several processes: a file, and all with a live Airflow."""
     repeated = [name for name, number in Counter(item.nodeid for item in items).items() if number > 1]
     assert not repeated, f"xdist would run only one test of each of these names: {repeated}"
+    # Those with a live Airflow take longest: they begin first, while the other processes do the rest.
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
     for item in items:
-        live = {"chaos", "e2e"} & set(item.path.parts)
+        # The test of events starts an Airflow of its own.
+        live = {"chaos", "e2e"} & set(item.path.parts) and item.path.name != "test_events.py"
         item.add_marker(pytest.mark.xdist_group("live" if live else str(item.path)))
 
 
