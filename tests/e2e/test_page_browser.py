@@ -169,12 +169,13 @@ def test_a_failed_list_a_missing_lead_and_a_402_are_explained(
     shards.fail(running[1])
     frame = opened()
     for reason, remedy in (
-        ("1 leads missing.", "Their file:"),
+        ("1 lead missing.", "Their file:"),
         ("failed on MachFive's side", "A retry buys it again"),
         ("402", "Nothing was spent. Upgrade or wait"),
     ):
         expect(frame.locator(".reason", has_text=reason).first).to_contain_text(remedy, timeout=90_000)
-    expect(tile(frame, "Failed in 24 h").locator("b")).to_have_text("2")
+    # The failed list, the purchase without credits, and the delivery that lacks a lead.
+    expect(tile(frame, "Failed in 24 h").locator("b")).to_have_text("3")
     shoot("failed", "&status=failed")
     shoot("missing", f"&row={running[0]}")
     shoot("waiting-details", f"&row={quote(row_key(run_id, 19), safe='')}")

@@ -74,7 +74,7 @@ def test_unknown_cost_is_said():
     tag = "[af1:0123456789-0123456789ab:0..abcdef]"
     rows = join([a_list(1, custom_name=f"x {tag}")], [], {}, NOW)
     (note,) = {tile.note for tile in tiles(rows, Query(), NOW) if tile.label == "Credits today"}
-    assert note == "of 1 lists the cost is not known"
+    assert note == "at least: 1 list of unknown cost"
 
 
 @pytest.mark.parametrize(("sort", "first"), [("-created", 1), ("created", 3), ("-time", 2), ("name", 4)])

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from machfive_provider.formatting import duration
+from machfive_provider.formatting import counted, duration
 from machfive_provider.ui.link import base_path
 from machfive_provider.ui.rows import TaskSeen
 from machfive_provider.ui.words import STATUSES
@@ -30,7 +30,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(STATUSES=STATUSES, base_path=base_path, task_url=_task_url)
-    environment.filters.update(duration=duration, ago=_ago, utc=_utc, number=_number, rounded=_rounded)
+    environment.filters.update(counted=counted, duration=duration, ago=_ago, utc=_utc, number=_number, rounded=_rounded)
     return environment
 
 

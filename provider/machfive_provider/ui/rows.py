@@ -27,7 +27,7 @@ _HAPPENED = {
 }
 _SAMPLES = 3  # completed lists of a campaign from which its usual duration is known
 _STUCK_AFTER = 2.0  # times the usual duration
-_NEVER_STUCK_BEFORE = 60.0  # seconds
+_NEVER_STUCK_BEFORE = 600.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,10 @@ class Row:
     :param key: the list's id, or the key of the task
     :param status: a key of ``words.STATUSES``
     :param usual: seconds that lists of this campaign usually take, None if too few are known
-    :param stuck: whether it has been running for longer than twice that
-    :param how: ``bought``, ``adopted`` (by Airflow), or ``made elsewhere``
+    :param stuck: whether it has been running for longer than twice that, and ten minutes
+    :param how: ``bought`` or ``adopted`` by Airflow, ``task is gone`` (bought by a task that Airflow no longer knows),
+        ``made elsewhere`` or ``not bought``
+    :param note: what MachFive calls the state of a list, where that says more than the word
     :param position: in the queue for a slot, from 1
     :param tasks: those concerned, the buyer first
     """
@@ -113,6 +115,7 @@ class Row:
     credits: int | None = None
     how: str = "made elsewhere"
     position: int | None = None
+    note: str = ""
     tasks: tuple[TaskSeen, ...] = ()
 
     @property
@@ -165,7 +168,8 @@ def _list_row(each: LeadList, tasks: Iterable[TaskSeen], now: datetime) -> Row:
     ended_at = each.completed_at or each.failed_at
     return Row(
         key=each.id,
-        status="completed" if each.is_completed else "failed" if each.is_failed else "running",
+        status=_list_status(each, concerned),
+        note="not begun yet" if each.processing_status == "pending" else _unknown_status(each),
         name=without_tag(each.custom_name) or "(no name)",
         list_id=each.id,
         campaign_id=each.campaign_id,
@@ -173,7 +177,7 @@ def _list_row(each: LeadList, tasks: Iterable[TaskSeen], now: datetime) -> Row:
         created_at=each.created_at,
         ended_at=ended_at,
         seconds=_seconds(each.created_at, ended_at if each.is_completed or each.is_failed else now),
-        leads=_first(each.leads_count, *_told("leads_count", concerned), told.get("leads_submitted")),
+        leads=_first(told.get("leads_submitted"), each.leads_count, *_told("leads_count", concerned)),
         emails=_first(each.emails_created, *_told("emails_created", concerned)),
         credits=told.get("credits"),
         how=_how(each, concerned, buyer),
@@ -184,7 +188,22 @@ def _list_row(each: LeadList, tasks: Iterable[TaskSeen], now: datetime) -> Row:
 def _how(each: LeadList, concerned: Sequence[TaskSeen], buyer: TaskSeen | None) -> str:
     if buyer is not None:
         return "bought" if any(task.told.get("bought") for task in concerned) else "adopted"
-    return "bought" if is_tagged(each.custom_name) else "made elsewhere"
+    return "task is gone" if is_tagged(each.custom_name) else "made elsewhere"
+
+
+def _list_status(each: LeadList, concerned: Iterable[TaskSeen]) -> str:
+    if each.is_failed:
+        return "failed"
+    if not each.is_completed:
+        return "running"
+    return (
+        "undelivered" if any(task.state == "failed" and task.told.get("error") for task in concerned) else "completed"
+    )
+
+
+def _unknown_status(each: LeadList) -> str:
+    known = each.is_completed or each.is_failed or each.processing_status == "processing"
+    return "" if known else f"MachFive says {each.processing_status!r}"
 
 
 def _task_row(task: TaskSeen, now: datetime) -> Row:
@@ -200,7 +219,7 @@ def _task_row(task: TaskSeen, now: datetime) -> Row:
         created_at=began_at,
         ended_at=_moment(told["completed_at"]) if told.get("completed_at") else None,
         seconds=_seconds(began_at, now) if task.is_live else None,
-        leads=_first(told.get("leads_count"), told.get("leads_submitted")),
+        leads=_first(told.get("leads_submitted"), told.get("leads_count")),
         emails=told.get("emails_created"),
         credits=told.get("credits") if told.get("list_id") else None,
         how="bought" if told.get("bought") else "adopted" if told.get("list_id") and task.buys else "not bought",
@@ -237,7 +256,7 @@ def _usual(rows: Iterable[Row]) -> dict[str | None, float]:
     """Return the median of what completed lists took, by campaign."""
     took: dict[str | None, list[float]] = defaultdict(list)
     for row in rows:
-        if row.status == "completed" and row.list_id and row.seconds is not None:
+        if row.status in ("completed", "undelivered") and row.list_id and row.seconds is not None:
             took[row.campaign_id].append(row.seconds)
     return {campaign: statistics.median(each) for campaign, each in took.items() if len(each) >= _SAMPLES}
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
-from machfive_provider.formatting import for_spreadsheets
+from machfive_provider.formatting import counted, for_spreadsheets
 from machfive_provider.ui.rows import Row
 from machfive_provider.ui.words import STATUSES
 
@@ -20,7 +20,7 @@ __all__ = ["PAGE_SIZE", "SORTS", "Query", "Tile", "as_csv", "leads_per_day", "ma
 PAGE_SIZE = 50
 _PERIODS = {"24h": "in 24 h", "today": "today", "month": "this month"}
 _CSV_HEADER = """list_id name status campaign created_at ended_at leads emails credits origin
-    missing problem what_to_do task"""
+    missing missing_path problem what_to_do request_id task run_id"""
 
 SORTS = {
     "name": lambda row: row.name.lower(),
@@ -138,7 +138,7 @@ def tiles(rows: Sequence[Row], query: Query, now: datetime) -> list[Tile]:
         filters = {"by": "airflow", "since": since}
         lists = [row for row in matching(rows, replace(plain, **filters), now) if row.list_id]
         unknown = sum(row.credits is None for row in lists)
-        note = f"of {unknown} lists the cost is not known" if unknown else "bought by Airflow"
+        note = f"at least: {counted(unknown, 'list')} of unknown cost" if unknown else "bought by Airflow"
         shown.append(_tile(label, sum(row.credits or 0 for row in lists), plain, filters, query, note))
     return shown
 
@@ -162,7 +162,9 @@ def as_csv(rows: Iterable[Row]) -> str:
         cells = [
             *(row.list_id, row.name, row.status, row.campaign or row.campaign_id, row.created_at, row.ended_at),
             *(row.leads, row.emails, row.credits, row.how, row.export.get("missing")),
-            *(row.error.get("message"), row.error.get("remedy"), row.tasks[0].title if row.tasks else None),
+            *(row.export.get("missing_path"), row.error.get("message"), row.error.get("remedy")),
+            *(row.error.get("request_id"), row.tasks[0].title if row.tasks else None),
+            row.tasks[0].run_id if row.tasks else None,
         ]
         writer.writerow(["" if cell is None else for_spreadsheets(str(cell)) for cell in cells])
     return out.getvalue()
@@ -175,7 +177,7 @@ def _tile(label: str, value: int, plain: Query, filters: dict[str, Any], query: 
 
 
 def _matches(row: Row, query: Query, now: datetime) -> bool:
-    if query.status and not (row.stuck if query.status == "stuck" else row.status == query.status):
+    if query.status and query.status not in _statuses(row):
         return False
     if query.campaign and query.campaign not in (row.campaign_id, row.campaign):
         return False
@@ -186,6 +188,12 @@ def _matches(row: Row, query: Query, now: datetime) -> bool:
     if query.since and not _is_within(row, query, now):
         return False
     return not query.q or query.q.lower() in _text(row)
+
+
+def _statuses(row: Row) -> set[str]:
+    """Return the values of the filter that let the row through: who asks for what failed means the tasks too."""
+    also = {"failed"} if row.status == "undelivered" else set()
+    return {row.status, *also, *(("stuck",) if row.stuck else ())}
 
 
 def _is_within(row: Row, query: Query, now: datetime) -> bool:
@@ -201,7 +209,8 @@ def _is_within(row: Row, query: Query, now: datetime) -> bool:
 
 def _text(row: Row) -> str:
     tasks = " ".join(f"{task.title} {task.run_id}" for task in row.tasks)
-    return f"{row.name} {row.key} {row.campaign} {row.error.get('message', '')} {tasks}".lower()
+    ids = f"{row.key} {row.campaign_id} {row.error.get('request_id', '')}"
+    return f"{row.name} {ids} {row.campaign} {row.error.get('message', '')} {tasks}".lower()
 
 
 def _number(text: str | None, least: int, most: int) -> int:

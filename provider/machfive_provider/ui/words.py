@@ -26,6 +26,9 @@ STATUSES = {
     "checking": Status("Checking", "⌕", "An earlier try may have bought it: its list is searched for before buying."),
     "running": Status("Running", "▶", "MachFive is writing the emails. MachFive tells no progress before the end."),
     "completed": Status("Completed", "✓", "The emails are written."),
+    "undelivered": Status(
+        "Task failed", "✕", "The emails are written, but the Airflow task has failed: see the reason."
+    ),
     "failed": Status("Failed", "✕", "It has ended and will not go on by itself."),
     "retrying": Status("Retrying", "↻", "A try has failed; Airflow will start the next one."),
 }
