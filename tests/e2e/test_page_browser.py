@@ -175,7 +175,7 @@ def test_a_failed_list_a_missing_lead_and_a_402_are_explained(
     ):
         expect(frame.locator(".reason", has_text=reason).first).to_contain_text(remedy, timeout=90_000)
     # The failed list, the purchase without credits, and the delivery that lacks a lead.
-    expect(tile(frame, "Failed in 24 h").locator("b")).to_have_text("3")
+    expect(tile(frame, "Failed in 24 h").locator("b")).to_have_text("3", timeout=90_000)
     shoot("failed", "&status=failed")
     shoot("missing", f"&row={running[0]}")
     shoot("waiting-details", f"&row={quote(row_key(run_id, 19), safe='')}")
