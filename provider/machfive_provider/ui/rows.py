@@ -136,7 +136,8 @@ class Row:
         if self.list_id and self.created_at:
             happened.append((self.created_at, "list created at MachFive"))
         if self.ended_at:
-            happened.append((self.ended_at, f"list {self.status} at MachFive"))
+            how = "failed" if self.status == "failed" else "completed"
+            happened.append((self.ended_at, f"list {how} at MachFive"))
         return sorted(happened)
 
 
