@@ -132,11 +132,13 @@ def tiles(rows: Sequence[Row], query: Query, now: datetime) -> list[Tile]:
     ]
     shown = []
     for label, filters in wanted:
-        count = len(matching(rows, replace(plain, **filters), now))
+        wants = replace(plain, **filters)
+        count = sum(_matches(row, wants, now) for row in rows)
         shown.append(_tile(label, count, plain, filters, query))
     for label, since in (("Credits today", "today"), ("Credits this month", "month")):
         filters = {"by": "airflow", "since": since}
-        lists = [row for row in matching(rows, replace(plain, **filters), now) if row.list_id]
+        wants = replace(plain, **filters)
+        lists = [row for row in rows if row.list_id and _matches(row, wants, now)]
         unknown = sum(row.credits is None for row in lists)
         note = f"at least: {counted(unknown, 'list')} of unknown cost" if unknown else "bought by Airflow"
         shown.append(_tile(label, sum(row.credits or 0 for row in lists), plain, filters, query, note))

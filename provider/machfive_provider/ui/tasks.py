@@ -14,6 +14,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from sqlalchemy import select
+from sqlalchemy.orm import defer, lazyload
 
 from machfive_provider.status import KEY
 from machfive_provider.ui.rows import TaskSeen
@@ -54,6 +55,8 @@ def _read(since: datetime) -> list[TaskSeen]:
             & (XComModel.run_id == TaskInstance.run_id)
             & (XComModel.map_index == TaskInstance.map_index),
         )
+        # Neither the runs and versions that both models would join, nor the pickled configuration of each task.
+        .options(lazyload("*"), defer(TaskInstance.executor_config))
         .where(XComModel.key.in_((KEY, _EXPORT)), XComModel.timestamp >= since)
     )
     told: dict[TaskInstance, dict[str, Any]] = defaultdict(dict)
