@@ -12,7 +12,7 @@ from machfive_provider import exceptions
 from machfive_provider.operators.export import MachFiveExportListOperator
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.sensors.lead_list import MachFiveListSensor
-from machfive_provider.status import tell, telling_errors, told
+from machfive_provider.status import Phase, tell, telling_errors, told
 from tests.tasks import UNKNOWN_ID, Logs, Run, batch, task_context
 
 Connect = Callable[..., None]
@@ -103,8 +103,9 @@ def test_an_error_is_not_hidden_by_a_store_that_fails(sandbox: Sandbox, logs: Lo
 
 def test_phases_have_times_and_equal_facts_are_pushed_once(sandbox: Sandbox):
     context = task_context(batch(sandbox))
-    for phase in ("waiting_for_room", "waiting_for_room", "submitted"):
-        tell(context, phase, credits=3)  # type: ignore[arg-type]
+    phases: list[Phase] = ["waiting_for_room", "waiting_for_room", "submitted"]
+    for phase in phases:
+        tell(context, phase, credits=3)
     assert len(context["ti"].pushes) == 2
     assert list(told(context)["times"]) == ["waiting_for_room", "submitted"]
 

@@ -124,10 +124,8 @@ class Buyer:
             while True:
                 try:
                     if purchase is None:
-                        with _nothing_spent():
-                            campaign_id, campaign_name = _campaign(hook, *campaign)
-                        purchase = self._purchase(hook, campaign_id, leads, options, call, one_lead=one_lead)
-                        facts |= self._facts(purchase, campaign_name)
+                        purchase, known = self._purchase(hook, campaign, leads, options, call, one_lead=one_lead)
+                        facts |= known
                     with _nothing_spent():
                         decision = buy.search_and_decide(hook, purchase, records.record, attempt.absent_since, log)
                     searched_at = time.time()
@@ -160,17 +158,6 @@ class Buyer:
             seen=bought.seen,
         )
 
-    def _facts(self, purchase: Purchase, campaign_name: str | None) -> dict[str, Any]:
-        """Return what is told of a purchase before it is made."""
-        return {
-            "campaign_id": purchase.campaign_id,
-            "campaign_name": campaign_name,
-            "list_name": purchase.title,
-            "leads_submitted": len(purchase.leads),
-            "leads_skipped": self.leads_skipped,
-            "credits": purchase.credits,
-        }
-
     def _bought(self, facts: dict[str, Any], bought: Submission) -> Submission:
         """Tell of the list that was bought or adopted, and return it."""
         listed = {
@@ -187,17 +174,20 @@ class Buyer:
     def _purchase(
         self,
         hook: MachFiveHook,
-        campaign_id: str,
+        campaign: tuple[str | None, str | None],
         leads: Sequence[Lead],
         options: GenerationOptions,
         call: str,
         *,
         one_lead: bool,
-    ) -> Purchase:
+    ) -> tuple[Purchase, dict[str, Any]]:
+        """Return the purchase, and what is told of it before it is made."""
         from machfive_provider.purchase.purchase import Purchase
 
+        with _nothing_spent():
+            campaign_id, campaign_name = _campaign(hook, *campaign)
         ti, run_after = self.context["ti"], getattr(self.context["dag_run"], "run_after", None)
-        return Purchase(
+        purchase = Purchase(
             dag_id=ti.dag_id,
             run_id=ti.run_id,
             task_id=ti.task_id,
@@ -215,6 +205,14 @@ class Buyer:
             # run_after, because a clear resets the other times of a run; an hour for clocks that differ.
             since=run_after - timedelta(hours=1) if run_after else None,
         )
+        return purchase, {
+            "campaign_id": purchase.campaign_id,
+            "campaign_name": campaign_name,
+            "list_name": purchase.title,
+            "leads_submitted": len(purchase.leads),
+            "leads_skipped": self.leads_skipped,
+            "credits": purchase.credits,
+        }
 
     def _wait_after_429(self, hook: MachFiveHook, attempt: Attempt, error: exceptions.RateLimitedError) -> None:
         """Return when the task may ask again, or defer.

@@ -80,11 +80,6 @@ class Snapshots:
             if connection := self._connections.get(conn_id):
                 connection.next_read_at = min(connection.next_read_at, connection.began_at + 1.0)
 
-    def detail(self, conn_id: str, list_id: str) -> LeadList:
-        """Read one list, with its counts; raises ``MachFiveError``."""
-        with self._open_hook(conn_id) as hook:
-            return hook.get_list(list_id)
-
     @staticmethod
     def _wants_older(connection: _Connection, pages: int) -> bool:
         known = connection.snapshot

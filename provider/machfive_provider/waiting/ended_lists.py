@@ -138,7 +138,7 @@ class ListReads:
                 raise
 
     async def close(self) -> None:
-        """Let go of nothing: the client is closed by whoever opened it."""
+        """Do nothing, as ``PerLoop`` asks at the end: :func:`list_reads` closes the client."""
 
     async def _poll(
         self, seen: _Snapshot, cursor: Cursor | None, wanted: Wanted, look_back_to: pendulum.DateTime | None
