@@ -118,7 +118,7 @@ def _compared(lead_list: LeadList, path: str, figures: count.Figures) -> ExportF
     comparison = count.compare(figures, count.Expected(lead_list.leads_count))
     warnings = count.warnings(figures, comparison, lead_list.id, path)
     if missing := count.missing_message(comparison, lead_list.id, None, "warn"):
-        warnings.append(missing)
+        warnings.append(" ".join(missing))
     return ExportFigures(
         path=path,
         bytes=figures.bytes,

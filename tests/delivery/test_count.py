@@ -90,7 +90,7 @@ def test_nothing_is_said_of_a_whole_delivery():
 @pytest.mark.parametrize("policy", ["fail", "warn"])
 @pytest.mark.parametrize("path", ["/out.csv.missing.csv", None])
 def test_what_is_said_of_missing_leads(path: str | None, policy: str):
-    text = missing_message(compare(back(), Expected.of([ANN, BEN, CAL])), "l1", path, policy)
+    text = " ".join(missing_message(compare(back(), Expected.of([ANN, BEN, CAL])), "l1", path, policy) or ())
     assert text.startswith("The export of list l1 lacks 1 of the 3 leads that were submitted and paid for;")
     assert ("The missing ones are in /out.csv.missing.csv: submit it with leads_path" in text) == bool(path)
     assert ("Only their number is known" in text) == (path is None)

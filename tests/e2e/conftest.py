@@ -38,8 +38,9 @@ DAG_IDS = (
     "e2e_start_from_trigger",
 )
 PAGE_DAG, PAGE_CONN, SHARDS = "e2e_page_shards", "machfive_shards", 20
+NEW_CONN = "machfive_new"  # nothing was ever made in its workspace
 USERS = {"viewer": "viewer", "user": "user"}  # beside the admin
-SETTINGS = SandboxSettings(workspaces=2, processing_seconds=5, generate_seconds=2, credits=5000, concurrency=20)
+SETTINGS = SandboxSettings(workspaces=3, processing_seconds=5, generate_seconds=2, credits=5000, concurrency=20)
 
 
 @pytest.fixture(scope="session")
@@ -77,6 +78,7 @@ def live(
     hosts = (
         ("DEFAULT", sandbox.base_url, sandbox.workspaces[0].api_key),
         ("SECOND", sandbox.base_url, sandbox.workspaces[1].api_key),
+        ("NEW", sandbox.base_url, sandbox.workspaces[2].api_key),
         ("SHARDS", shards.base_url, shards.api_key),
     )
     connections = {
@@ -105,6 +107,7 @@ def live(
             "MACHFIVE_RESULTS": str(results),
             "MACHFIVE_E2E_LIST": known,
             "AIRFLOW__MACHFIVE__UI_PREVIEW": "True",
+            "AIRFLOW__MACHFIVE__UI_CONNECTIONS": NEW_CONN,
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         },
     )

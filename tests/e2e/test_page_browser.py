@@ -1,12 +1,13 @@
 """The MachFive page in Chromium: what a user reads there, does there, and can do without a mouse.
 
-Screenshots of each state are taken at 1280 and 390 px in light and dark, into the folder MACHFIVE_SCREENSHOTS if it is
-set: those of docs/ui are made so.
+Each state is looked at by axe, at 1280 px in light and at 390 px in dark. With MACHFIVE_SCREENSHOTS, a folder, it is
+photographed there in all four combinations: the pictures of docs/ui are made so.
 """
 
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import pytest
 
 from machfive_provider.sandbox import Sandbox
 from scripts.live_airflow import LiveAirflow
-from tests.e2e.conftest import PAGE_CONN, PAGE_DAG, SHARDS
+from tests.e2e.conftest import NEW_CONN, PAGE_CONN, PAGE_DAG, SHARDS
 
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None and not os.environ.get("CI"):
@@ -89,28 +90,33 @@ def opened(page: Any, live: LiveAirflow, run_id: str) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def shoot(page: Any, browser: Any, login: str, live: LiveAirflow) -> Callable[[str, str], None]:
-    """Take pictures of the page by itself: wide and narrow, light and dark."""
+def shoot(browser: Any, login: str, live: LiveAirflow) -> Iterator[Callable[..., None]]:
+    """Look at a state of the page by itself, with axe: wide and narrow, light and dark; take pictures if asked to."""
+    folder = os.environ.get("MACHFIVE_SCREENSHOTS")
+    looks = itertools.product(WIDTHS, ("light", "dark")) if folder else (("wide", "light"), ("narrow", "dark"))
+    contexts = {True: browser.new_context(storage_state=login), False: browser.new_context()}
+    wanted = list(looks)
 
-    def shoot(name: str, query: str) -> None:
-        folder = os.environ.get("MACHFIVE_SCREENSHOTS")
-        for label, width in WIDTHS.items():
-            for scheme in ("light", "dark"):
-                context = browser.new_context(
-                    storage_state=login, viewport={"width": width, "height": 900}, color_scheme=scheme
-                )
-                tab = context.new_page()
-                tab.goto(f"{live.base_url}/machfive/?conn={PAGE_CONN}{query}")
-                tab.wait_for_selector("#content")
-                too_wide = tab.evaluate("document.documentElement.scrollWidth > innerWidth")
-                if folder:
-                    Path(folder).mkdir(parents=True, exist_ok=True)
-                    tab.screenshot(path=str(Path(folder) / f"{name}-{label}-{scheme}.png"))
-                assert serious(tab) == []
-                context.close()
-                assert not too_wide, f"{name} scrolls sideways at {width} px"
+    def shoot(name: str, query: str, *, conn: str = PAGE_CONN, logged_in: bool = True, click: str = "") -> None:
+        tab = contexts[logged_in].new_page()
+        for label, scheme in wanted:
+            tab.set_viewport_size({"width": WIDTHS[label], "height": 900})
+            tab.emulate_media(color_scheme=scheme)
+            tab.goto(f"{live.base_url}/machfive/?conn={conn}{query}")
+            tab.wait_for_selector("main")
+            if click:
+                tab.locator(click).click()
+                tab.wait_for_selector("#emails article")
+            if folder:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                tab.screenshot(path=str(Path(folder) / f"{name}-{label}-{scheme}.png"))
+            assert serious(tab) == []
+            assert not tab.evaluate("document.documentElement.scrollWidth > innerWidth"), f"{name} scrolls sideways"
+        tab.close()
 
-    return shoot
+    yield shoot
+    for context in contexts.values():
+        context.close()
 
 
 def serious(page: Any) -> list[str]:
@@ -129,7 +135,7 @@ def tile(frame: Any, label: str) -> Any:
     return frame.locator(".tiles a", has_text=label)
 
 
-def test_how_many_run_wait_and_are_done(opened: Callable[..., Any], shoot: Callable[[str, str], None]):
+def test_how_many_run_wait_and_are_done(opened: Callable[..., Any], shoot: Callable[..., None]):
     frame = opened()
     expect = sync_api.expect
     expect(tile(frame, "Running").locator("b")).to_have_text("3")
@@ -140,6 +146,9 @@ def test_how_many_run_wait_and_are_done(opened: Callable[..., Any], shoot: Calla
     expect(frame.locator("tbody").first).to_contain_text("place 17")
     shoot("running", "")
     shoot("nothing-matches", "&q=no+such+list")
+    shoot("empty", "", conn=NEW_CONN)
+    shoot("not-allowed", "", conn="no_such_connection")
+    shoot("logged-out", "", logged_in=False)
 
 
 def test_from_the_task_to_its_row_and_back(opened: Any, page: Any, live: LiveAirflow, run_id: str):
@@ -158,7 +167,7 @@ def test_from_the_task_to_its_row_and_back(opened: Any, page: Any, live: LiveAir
 
 
 def test_a_failed_list_a_missing_lead_and_a_402_are_explained(
-    opened: Any, shards: Sandbox, live: LiveAirflow, run_id: str, shoot: Callable[[str, str], None]
+    opened: Any, shards: Sandbox, live: LiveAirflow, run_id: str, shoot: Callable[..., None]
 ):
     expect = sync_api.expect
     running = [each.list_id for each in shards.purchases if each.list_name and "Shard" in each.list_name][:3]
@@ -178,6 +187,7 @@ def test_a_failed_list_a_missing_lead_and_a_402_are_explained(
     expect(tile(frame, "Failed in 24 h").locator("b")).to_have_text("3", timeout=90_000)
     shoot("failed", "&status=failed")
     shoot("missing", f"&row={running[0]}")
+    shoot("preview", f"&row={running[0]}", click="#preview")
     shoot("waiting-details", f"&row={quote(row_key(run_id, 19), safe='')}")
 
 
@@ -235,7 +245,7 @@ def test_the_csv_is_downloaded_from_within_airflow(opened: Any, page: Any):
     assert sum(row["name"].startswith("Shard") for row in rows) == SHARDS
 
 
-def test_what_cannot_be_read_is_said(opened: Any, shards: Sandbox, shoot: Callable[[str, str], None], page: Any):
+def test_what_cannot_be_read_is_said(opened: Any, shards: Sandbox, shoot: Callable[..., None], page: Any):
     """A wrong key, too many requests and an unreachable server each say what to do; what was read stays."""
     for name, fault, text in (
         ("limited", {"status": 429, "code": "RATE_LIMITED"}, "spread the load"),

@@ -66,7 +66,7 @@ def test_a_list_shows_who_bought_it_and_who_waits_for_it():
     ("name", "tasks", "how"),
     [
         ("by hand", [], "made elsewhere"),
-        (f"x {TAG}", [], "task is gone"),
+        (f"x {TAG}", [], "bought, task unknown"),
         ("x", [a_task(phase="submitted", list_id=list_id(1), credits=1, bought=False)], "adopted"),
         (
             "by hand",

@@ -100,3 +100,7 @@ def test_leads_per_day():
     days = dict(leads_per_day(spring(), NOW))
     assert len(days) == 14
     assert (days["2026-11-20"], days["2026-11-18"], sum(days.values())) == (30, 7, 37)
+    newest = [row for row in spring() if row.key != list_id(3)]
+    partly = dict(leads_per_day(newest, NOW, whole=False))
+    days = ("2026-11-20", "2026-11-19", "2026-11-18", "2026-11-10")
+    assert [partly[day] for day in days] == [30, 0, None, None]

@@ -190,8 +190,10 @@ def _short(figures: Figures, bought: set[int]) -> tuple[int | None, tuple[int, .
     return len(short_at), short_at
 
 
-def missing_message(comparison: Comparison, list_id: str, missing_path: str | None, policy: str) -> str | None:
-    """Return one line about missing leads: how many, where they are, what to do; None if none is known.
+def missing_message(
+    comparison: Comparison, list_id: str, missing_path: str | None, policy: str
+) -> tuple[str, str] | None:
+    """Return what is missing, and where it is and what to do; None if nothing is known to be missing.
 
     :param missing_path: the file that holds the missing leads, if they are known
     :param policy: ``fail`` adds that ``warn`` accepts the result
@@ -208,7 +210,7 @@ def missing_message(comparison: Comparison, list_id: str, missing_path: str | No
     else:
         advice = "Only their number is known: compare the result with your leads, and submit the missing ones again"
     alternative = ", or accept the result with on_missing_leads='warn'" if policy == "fail" else ""
-    return f"{text} {advice}{alternative}. {_SUPPORT}"
+    return text, f"{advice}{alternative}. {_SUPPORT}"
 
 
 def warnings(figures: Figures, comparison: Comparison, list_id: str, path: str) -> list[str]:

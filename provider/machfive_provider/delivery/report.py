@@ -78,16 +78,16 @@ def _write_missing(log: Any, destination: Destination, comparison: count.Compari
 def _report_missing(
     log: Any, comparison: count.Comparison, list_id: str, missing_path: str | None, policy: str
 ) -> None:
-    text = count.missing_message(comparison, list_id, missing_path, policy)
-    if text is None:
+    said = count.missing_message(comparison, list_id, missing_path, policy)
+    if said is None:
         if comparison.missing is None:
             log.info("How many leads were bought is not known, so nothing can be counted as missing.")
         else:
             log.info("Nothing is missing: %s expected, all delivered.", counted(comparison.expected.number, "lead"))
     elif policy == "fail":
-        raise exceptions.IncompleteExportError(text)
+        raise exceptions.IncompleteExportError(said[0], remedy=said[1])
     elif policy == "warn":
-        log.warning("%s", text)
+        log.warning("%s %s", *said)
     else:
         where = f", listed in {missing_path}" if missing_path else ""
         log.info(

@@ -148,7 +148,11 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         with self.hook() as hook:
             lead = find_lead(hook.stream_export(lead_list.id, "json"), wanted)
         if lead is None:
-            raise exceptions.IncompleteExportError(f"List {lead_list.id} has completed without the emails of its lead.")
+            raise exceptions.IncompleteExportError(
+                f"List {lead_list.id} has completed without the emails of its lead, which is paid for.",
+                remedy="MachFive support can say why, given the list's id. "
+                "To pay for it again, clear the task with on_existing_list='resubmit'.",
+            )
         # None would fail a task that reads the XCom as the list that it normally is.
         sequence = [] if (sent := lead.get("sequence")) is None else sent
         self.log.info("List %s has %s for the lead.", lead_list.id, counted(len(usable_emails(sequence)), "email"))

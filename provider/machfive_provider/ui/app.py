@@ -98,7 +98,7 @@ class _View:
             "number": number,
             "pages": pages,
             "tiles": table.tiles(self.rows, self.query, self.now),
-            "days": table.leads_per_day(self.rows, self.now),
+            "days": table.leads_per_day(self.rows, self.now, whole=not self.snapshot.has_older),
             "campaigns": sorted({each for row in self.rows if (each := row.campaign or row.campaign_id)}),
             "dags": sorted({task.dag_id for row in self.rows for task in row.tasks}),
             "stuck": sum(row.stuck for row in self.rows),

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from machfive_provider.formatting import counted, duration
 from machfive_provider.ui.link import base_path
 from machfive_provider.ui.rows import TaskSeen
-from machfive_provider.ui.words import STATUSES
+from machfive_provider.ui.words import ORIGINS, STATUSES
 
 __all__ = ["render"]
 
@@ -29,7 +29,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(STATUSES=STATUSES, base_path=base_path, task_url=_task_url)
+    environment.globals.update(ORIGINS=ORIGINS, STATUSES=STATUSES, base_path=base_path, task_url=_task_url)
     environment.filters.update(counted=counted, duration=duration, ago=_ago, utc=_utc, number=_number, rounded=_rounded)
     return environment
 

@@ -92,8 +92,7 @@ class Row:
     :param status: a key of ``words.STATUSES``
     :param usual: seconds that lists of this campaign usually take, None if too few are known
     :param stuck: whether it has been running for longer than twice that, and ten minutes
-    :param how: ``bought`` or ``adopted`` by Airflow, ``task is gone`` (bought by a task that Airflow no longer knows),
-        ``made elsewhere`` or ``not bought``
+    :param how: a key of ``words.ORIGINS``
     :param note: what MachFive calls the state of a list, where that says more than the word
     :param position: in the queue for a slot, from 1
     :param tasks: those concerned, the buyer first
@@ -189,7 +188,7 @@ def _list_row(each: LeadList, tasks: Iterable[TaskSeen], now: datetime) -> Row:
 def _how(each: LeadList, concerned: Sequence[TaskSeen], buyer: TaskSeen | None) -> str:
     if buyer is not None:
         return "bought" if any(task.told.get("bought") for task in concerned) else "adopted"
-    return "task is gone" if is_tagged(each.custom_name) else "made elsewhere"
+    return "bought, task unknown" if is_tagged(each.custom_name) else "made elsewhere"
 
 
 def _list_status(each: LeadList, concerned: Iterable[TaskSeen]) -> str:

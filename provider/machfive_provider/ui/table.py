@@ -24,7 +24,7 @@ _CSV_HEADER = """list_id name status campaign created_at ended_at leads emails c
 
 SORTS = {
     "name": lambda row: row.name.lower(),
-    "status": lambda row: list(STATUSES).index(row.status),
+    "status": lambda row: (list(STATUSES).index(row.status), row.position or 0),
     "campaign": lambda row: (row.campaign or row.campaign_id or "").lower(),
     "created": lambda row: row.created_at.timestamp() if row.created_at else 0.0,
     "time": lambda row: row.seconds if row.seconds is not None else -1.0,
@@ -126,7 +126,8 @@ def tiles(rows: Sequence[Row], query: Query, now: datetime) -> list[Tile]:
     plain = Query(conn=query.conn, read=query.read, sort=query.sort)
     wanted: list[tuple[str, dict[str, Any]]] = [
         ("Running", {"status": "running"}),
-        ("Waiting for room", {"status": "waiting"}),
+        # In the order of their places in the queue.
+        ("Waiting for room", {"status": "waiting", "sort": "status"}),
         ("Failed in 24 h", {"status": "failed", "since": "24h"}),
         ("Completed in 24 h", {"status": "completed", "since": "24h"}),
     ]
@@ -145,14 +146,20 @@ def tiles(rows: Sequence[Row], query: Query, now: datetime) -> list[Tile]:
     return shown
 
 
-def leads_per_day(rows: Iterable[Row], now: datetime, days: int = 14) -> list[tuple[str, int]]:
-    """Return how many leads were submitted on each day (UTC), the oldest first; unknown numbers count as none."""
+def leads_per_day(
+    rows: Sequence[Row], now: datetime, *, whole: bool = True, days: int = 14
+) -> list[tuple[str, int | None]]:
+    """Return how many leads were submitted on each day (UTC), the oldest first; unknown numbers count as none.
+
+    :param whole: whether all lists were read; otherwise days up to that of the oldest one are None, as not all is known
+    """
     counted: Counter[str] = Counter()
     for row in rows:
         if row.created_at and row.leads and row.list_id:
             counted[row.created_at.date().isoformat()] += row.leads
     wanted = [(now - timedelta(days=back)).date().isoformat() for back in range(days - 1, -1, -1)]
-    return [(day, counted[day]) for day in wanted]
+    oldest = min((row.created_at for row in rows if row.created_at and row.list_id), default=now).date().isoformat()
+    return [(day, counted[day] if whole or day > oldest else None) for day in wanted]
 
 
 def as_csv(rows: Iterable[Row]) -> str:

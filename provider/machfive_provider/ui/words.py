@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["STATUSES", "Status"]
+__all__ = ["ORIGINS", "STATUSES", "Status"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,4 +31,13 @@ STATUSES = {
     ),
     "failed": Status("Failed", "✕", "It has ended and will not go on by itself."),
     "retrying": Status("Retrying", "↻", "A try has failed; Airflow will start the next one."),
+}
+
+# Where a list comes from, with what it means as a tooltip.
+ORIGINS = {
+    "bought": "An Airflow task submitted the leads and paid for them.",
+    "adopted": "An Airflow task found this list, bought earlier, and took it over: nothing was paid again.",
+    "bought, task unknown": "Bought by an Airflow task whose run has been deleted, or by another Airflow.",
+    "made elsewhere": "Made in the MachFive app or by other software.",
+    "not bought": "The task has not bought anything yet.",
 }
