@@ -25,7 +25,7 @@ __all__ = ["KEY", "Phase", "end_of", "tell", "telling_errors", "told"]
 
 KEY = "machfive_batch"
 
-Phase = Literal["waiting_for_room", "looking_for_purchase", "submitted", "completed", "failed"]
+Phase = Literal["waiting_for_room", "looking_for_purchase", "submitted", "completed", "skipped", "failed"]
 
 _ADDRESS = re.compile(r"[^\s@,;:<>()'\"]+@[^\s@,;:<>()'\"]+")
 

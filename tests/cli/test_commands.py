@@ -217,6 +217,16 @@ def test_check_for_programs(call: Call, leads: str):
     assert "are duplicates" in err
 
 
+def test_check_leaves_out_who_must_not_be_written_to(call: Call, tmp_path: Path):
+    leads, opt_outs, result = tmp_path / "leads.csv", tmp_path / "opt-outs.txt", tmp_path / "emails.csv"
+    leads.write_text("email\na@example.com\nb@example.com\nc@example.com\n")
+    opt_outs.write_text("A@example.com\n")
+    result.write_text("email,subject,body\nb@example.com,Hello,Text\n")
+    report = call("check", str(leads), "-o", "json", "--suppress", str(opt_outs), "--already-written", str(result)).json
+    names = ("leads_given", "leads_to_send", "suppressed", "already_written", "credits")
+    assert [report[name] for name in names] == [3, 1, 1, 1, 1]
+
+
 def test_check_with_a_mapping(call: Call, tmp_path: Path):
     path = tmp_path / "leads.csv"
     path.write_text("Wohin,Wer\na@example.com,Ada\n")

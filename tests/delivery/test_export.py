@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machfive_provider.api.models import Lead, LeadList
-from machfive_provider.delivery.count import Expected, Figures, compare, digest
+from machfive_provider.api.models import Lead, LeadList, address_digest
+from machfive_provider.delivery.count import Expected, Figures, compare
 from machfive_provider.delivery.destination import Destination
 from machfive_provider.delivery.export import iter_leads, write_export
 from machfive_provider.exceptions import ProtocolError, TransportError
@@ -42,7 +42,7 @@ LEADS = [
     {"email": "Zoë@Example.com", "name": "Zoë 🦆", "sequence": [email(1, 'Hi "Zoë",\r\n\nünï\u2028'), email(2)]},
     {"email": "bob@example.com", "company": "B, Inc.", "score": 1.5, "sequence": [email(1)]},
 ]
-ZOE, BOB, EVE = (digest(f"{name}@example.com") for name in ("zoë", "bob", "eve"))
+ZOE, BOB, EVE = (address_digest(f"{name}@example.com") for name in ("zoë", "bob", "eve"))
 JSON = json.dumps({"leads": LEADS}, ensure_ascii=False).encode()
 
 
@@ -239,7 +239,7 @@ def test_odd_leads_are_written_as_they_were_sent_and_counted(tmp_path: Path, exp
         assert written == ODD
     else:
         assert [json.loads(line) for line in written.splitlines()] == json.loads(ODD)["leads"]
-    assert (figures.odd, figures.unwritten) == ([1, 2, 3], {digest("ann@example.com"): 4})
+    assert (figures.odd, figures.unwritten) == ([1, 2, 3], {address_digest("ann@example.com"): 4})
     assert (figures.delivered, figures.short, figures.emails) == ({BOB, EVE}, {BOB: 5}, 2)
     compared = compare(figures, Expected(6))
     assert (compared.missing, compared.extra, compared.short, compared.short_at) == (4, 0, 1, (5,))
@@ -261,7 +261,7 @@ def test_csv_rows_without_an_address_are_counted_and_what_they_lack_is_looked_up
     sent = {"leads": [{"email": None}, *LEADS, {"email": "ann@example.com"}]}
     figures, written, _ = export(tmp_path, "csv", csv=content, json=json.dumps(sent).encode())
     assert written == content
-    assert (figures.odd, figures.unwritten) == ([1], {digest("ann@example.com"): 4})
+    assert (figures.odd, figures.unwritten) == ([1], {address_digest("ann@example.com"): 4})
     assert (figures.leads, figures.delivered, figures.uncounted) == (2, {ZOE, BOB}, set())
 
 
@@ -356,7 +356,7 @@ def test_any_bytes_are_leads_or_a_protocol_error(content: bytes):
 )
 def test_csv_leads_are_counted_by_their_email(tmp_path: Path, content: bytes, delivered: set[str]):
     figures, _, _ = export(tmp_path, "csv", csv=content)
-    assert (figures.leads, figures.delivered) == (len(delivered), set(map(digest, delivered)))
+    assert (figures.leads, figures.delivered) == (len(delivered), set(map(address_digest, delivered)))
 
 
 def test_brackets_without_end_are_no_export():

@@ -67,6 +67,7 @@ def test_export(deferrable: bool, form: str, sandbox: Sandbox, connect: Connect,
         "extra": 0,
         "short": None,
         "odd": 0,
+        "suppressed_later": 0,
         "missing_path": None,
     }
     told = run.xcoms["machfive_batch"]

@@ -240,6 +240,7 @@ def test_export(deferrable: bool, form: str, slow_sandbox: Sandbox, connect: Con
         "extra": 0,
         "short": 0,
         "odd": 0,
+        "suppressed_later": 0,
         "missing_path": None,
     }
     if form == "csv":

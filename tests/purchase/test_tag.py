@@ -208,5 +208,5 @@ def test_and_others_may_not(name: str | None):
 
 
 def test_credits():
-    assert credits_needed(LEADS, {"enrichment_enabled": False, "email_count": 5}) == 3
-    assert credits_needed(LEADS, {"enrichment_enabled": True}) == 6
+    assert credits_needed(len(LEADS), {"enrichment_enabled": False, "email_count": 5}) == 3
+    assert credits_needed(len(LEADS), {"enrichment_enabled": True}) == 6

@@ -40,6 +40,7 @@ def test_twenty_shards_under_a_limit_of_three():
         ("running", {"phase": "looking_for_purchase"}, "checking"),
         ("deferred", {"phase": "submitted", "list_id": list_id(9)}, "running"),
         ("success", {"phase": "completed", "list_id": list_id(9)}, "completed"),
+        ("skipped", {"phase": "skipped", "leads_suppressed": 2}, "skipped"),
         ("up_for_retry", {"phase": "failed", "error": {"message": "500"}}, "retrying"),
         ("failed", {"phase": "failed", "error": {"message": "402"}}, "failed"),
         # Killed while it waited: there was nobody left to tell a reason.

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
 
 import pendulum
@@ -25,6 +26,7 @@ __all__ = [
     "Lead",
     "LeadList",
     "ShapeError",
+    "address_digest",
     "array",
     "id_and_status",
     "usable_emails",
@@ -84,6 +86,17 @@ class Lead:
     def key(self) -> str:
         """What tells two leads apart: the email, whatever its case."""
         return self.email.casefold()
+
+
+def address_digest(address: str) -> int:
+    """Return a number that stands for an email address, in any case.
+
+    Seven bytes, because Python keeps a number of up to 60 bits in 32 bytes and a longer one in 48. That two of 200,000
+    leads share a number has a probability of one in three million.
+    """
+    # A JSON parser may return half a surrogate pair.
+    key = address.strip().casefold().encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(key, digest_size=7).digest())
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,11 @@ from typing import Any
 
 from machfive_provider.api.models import Lead
 from machfive_provider.cli import output
+from machfive_provider.delivery.written import find_results, written_addresses
 from machfive_provider.exceptions import ConfigurationError
 from machfive_provider.formatting import counted
 from machfive_provider.leads.prepare import PreparedLeads, prepare, read_leads
+from machfive_provider.leads.suppression import Selection, read_suppression, select
 from machfive_provider.purchase.purchase import credits_needed
 
 __all__ = ["check"]
@@ -31,7 +33,9 @@ def check(args: Namespace) -> int:
     source = f"leads_path {args.path!r}"
     prepared = prepare(read_leads(leads_path=args.path, columns=columns), "skip", "first", source, columns)
     skipped = [*_entries("invalid", prepared.invalid), *_entries("duplicate", prepared.duplicates)]
-    cost = credits_needed(prepared.leads, {"enrichment_enabled": args.enrichment})
+    results = written_addresses(find_results(args.already_written)) if args.already_written else ()
+    selection = select(prepared.leads, read_suppression(args.suppress or None), results)
+    cost = credits_needed(len(selection.leads), {"enrichment_enabled": args.enrichment})
     needed = _policies_needed(args, prepared)
     if args.output == "csv":
         output.write_csv(skipped, _FIELDS)
@@ -40,7 +44,9 @@ def check(args: Namespace) -> int:
             {
                 "path": args.path,
                 "leads_given": prepared.given,
-                "leads_to_send": len(prepared.leads),
+                "leads_to_send": len(selection.leads),
+                "suppressed": selection.suppressed,
+                "already_written": selection.already_written,
                 "credits": cost,
                 "would_be_refused": bool(needed),
                 "fields": _filled(prepared),
@@ -49,7 +55,7 @@ def check(args: Namespace) -> int:
             }
         )
     else:
-        _report(args, prepared, skipped, cost, needed)
+        _report(args, prepared, selection, skipped, cost, needed)
     if needed:
         # The file is read again, so that the text is that of the task.
         rows = read_leads(leads_path=args.path, columns=columns)
@@ -65,9 +71,16 @@ def _policies_needed(args: Namespace, prepared: PreparedLeads) -> str:
     return " and ".join(each for each in policies if each)
 
 
-def _report(args: Namespace, prepared: PreparedLeads, skipped: list[dict[str, str]], cost: int, needed: str) -> None:
+def _report(
+    args: Namespace,
+    prepared: PreparedLeads,
+    selection: Selection,
+    skipped: list[dict[str, str]],
+    cost: int,
+    needed: str,
+) -> None:
     enrichment = " (two a lead, with enrichment_enabled)" if args.enrichment else ""
-    send = f"send {counted(len(prepared.leads), 'lead')} for {counted(cost, 'credit')}{enrichment}"
+    send = f"send {counted(len(selection.leads), 'lead')} for {counted(cost, 'credit')}{enrichment}"
     output.facts(
         {
             "File": args.path,
@@ -75,6 +88,8 @@ def _report(args: Namespace, prepared: PreparedLeads, skipped: list[dict[str, st
             "Leads in it": prepared.given,
             "Cannot be used": len(prepared.invalid) or None,
             "Duplicates": len(prepared.duplicates) or None,
+            "Suppressed": selection.suppressed or None,
+            "Already written": selection.already_written or None,
             "Fields filled": ", ".join(f"{name} {count}" for name, count in _filled(prepared).items()),
             "Columns not sent": ", ".join(prepared.unknown_fields) or None,
         }

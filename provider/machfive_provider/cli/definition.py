@@ -116,6 +116,18 @@ COMMANDS = (
             _argument(
                 "--on-duplicate", choices=("fail", "first"), default="fail", help="same email twice; default: fail"
             ),
+            _argument(
+                "--suppress",
+                action="append",
+                metavar="WHO",
+                help="opt-outs: a file, an address or a domain; repeatable",
+            ),
+            _argument(
+                "--already-written",
+                action="append",
+                metavar="RESULT",
+                help="earlier results: a file or a pattern; repeatable",
+            ),
             _argument("--enrichment", action="store_true", help="with enrichment_enabled: two credits a lead"),
             _OUTPUT,
         ),

@@ -9,10 +9,9 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from hashlib import blake2b
 from typing import Any
 
-from machfive_provider.api.models import Lead, usable_emails
+from machfive_provider.api.models import Lead, address_digest, usable_emails
 from machfive_provider.formatting import counted
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "Expected",
     "Figures",
     "compare",
-    "digest",
     "leads_as_csv",
     "missing_message",
     "short_sequence",
@@ -65,6 +63,7 @@ class Figures:
     :param uncounted: those of them whose emails neither a CSV nor the JSON export tells
     :param unwritten: the leads that came without a usable email; their positions
     :param odd: the positions of leads without an email address: nobody can tell which lead they are
+    :param suppressed: leads that were left out, because they must not be written to any more
     """
 
     email_count: int | None = None
@@ -76,6 +75,7 @@ class Figures:
     uncounted: set[int] = field(default_factory=set)
     unwritten: dict[int, int] = field(default_factory=dict)
     odd: list[int] = field(default_factory=list)
+    suppressed: set[int] = field(default_factory=set)
 
     @property
     def leads(self) -> int:
@@ -98,7 +98,7 @@ class Figures:
         if not isinstance(email, str) or not email.strip():
             self.odd.append(position)
             return
-        lead = digest(email)
+        lead = address_digest(email)
         is_repeated = lead in self.delivered
         if emails == 0:
             if not is_repeated:
@@ -136,17 +136,6 @@ def _asked(sequence: Any, email_count: int | None) -> int:
     return max(email_count or 0, len(sequence) if isinstance(sequence, list) else 0)
 
 
-def digest(email: str) -> int:
-    """Return a number that stands for a lead's email, in any case.
-
-    Seven bytes, because Python keeps a number of up to 60 bits in 32 bytes and a longer one in 48. That two of 200,000
-    leads share a number has a probability of one in three million.
-    """
-    # A JSON parser may return half a surrogate pair.
-    key = email.strip().casefold().encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(key, digest_size=7).digest())
-
-
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """What differs between an export and what was bought; None is "not known".
@@ -169,8 +158,8 @@ class Comparison:
 def compare(figures: Figures, expected: Expected) -> Comparison:
     """Compare what came back with what was bought; emails are compared in any case."""
     if expected.leads is not None:
-        bought = {digest(lead.email) for lead in expected.leads}
-        missing = tuple(lead for lead in expected.leads if digest(lead.email) not in figures.delivered)
+        bought = {address_digest(lead.email) for lead in expected.leads}
+        missing = tuple(lead for lead in expected.leads if address_digest(lead.email) not in figures.delivered)
         extra = len(figures.delivered - bought) + figures.repeats
         short, short_at = _short(figures, bought)
         return Comparison(expected, len(missing), extra, short, missing, short_at)
@@ -178,7 +167,7 @@ def compare(figures: Figures, expected: Expected) -> Comparison:
     if expected.number is None:
         return Comparison(expected, short=short, short_at=short_at)
     # A list that others bought may hold a lead twice, and its number then counts both.
-    difference = expected.number - figures.leads
+    difference = expected.number - len(figures.suppressed) - figures.leads
     return Comparison(expected, max(0, difference), max(-difference, figures.repeats), short, short_at=short_at)
 
 

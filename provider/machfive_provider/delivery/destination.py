@@ -15,9 +15,9 @@ from typing import Any
 from machfive_provider.exceptions import ConfigurationError
 from machfive_provider.formatting import absolute
 
-__all__ = ["Destination", "Writer"]
+__all__ = ["MISSING_LEADS", "Destination", "Writer"]
 
-_MISSING_LEADS = ".missing.csv"
+MISSING_LEADS = ".missing.csv"
 
 
 class Writer:
@@ -88,11 +88,11 @@ class Destination:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
         with suppress(FileNotFoundError):  # a name that is too long raises another OSError
-            path.with_name(f"{path.name}{_MISSING_LEADS}").lstat()
+            path.with_name(f"{path.name}{MISSING_LEADS}").lstat()
 
     def for_missing_leads(self) -> Destination:
         """Return where this result's missing leads are written: beside it, and always replaced."""
-        return Destination(f"{self.url}{_MISSING_LEADS}")
+        return Destination(f"{self.url}{MISSING_LEADS}")
 
     def remove(self) -> None:
         """Remove what is there, if anything.

@@ -10,10 +10,10 @@ import csv
 import json
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from machfive_provider.api.models import LeadList, array
+from machfive_provider.api.models import LeadList, address_digest, array
 from machfive_provider.delivery.count import Figures
 from machfive_provider.delivery.destination import Destination, Writer
 from machfive_provider.exceptions import ProtocolError
@@ -21,12 +21,12 @@ from machfive_provider.exceptions import ProtocolError
 if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
 
-__all__ = ["find_lead", "iter_leads", "write_export"]
+__all__ = ["TEXT_HEADERS", "column_of_addresses", "find_lead", "iter_leads", "lines_of", "write_export"]
 
 _HEAD = 64 * 1024
 _LONGEST = 4 * 1024 * 1024  # characters of a line, and of a cell, which may have several lines
 _EMAIL_HEADERS = ("email", "e-mail", "email address", "email_address")
-_TEXT_HEADERS = ("subject", "body")  # a column of emails' texts has one of these in its name
+TEXT_HEADERS = ("subject", "body")  # a column of emails' texts has one of these in its name
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
@@ -37,6 +37,7 @@ def write_export(
     export_format: str,
     email_count: int | None = None,
     on_progress: Callable[[Figures], Any] | None = None,
+    is_suppressed: Callable[[str], bool] | None = None,
 ) -> Figures:
     """Write a completed list's emails and return the figures.
 
@@ -44,6 +45,8 @@ def write_export(
     sent and counted: it was paid for (docs/operators.md, "The result is counted").
 
     :param email_count: emails asked for each lead, if known: of a CSV with fewer in all, the json is counted too
+    :param is_suppressed: whether an address must not be written to: its leads are left out and counted. Nobody by
+        default; with it csv and json are written anew, lead by lead
     :param on_progress: called with the figures so far after each chunk that was read and counted; nobody by default
     :raises NotReadyError: if the API says that the list has not completed
     :raises ProtocolError: if the export is no whole JSON or CSV; the destination stays as it was
@@ -54,11 +57,14 @@ def write_export(
         if on_progress:
             source = _watched(source, writer, figures, on_progress)
         if export_format == "jsonl":
-            _count_json(source, figures, lambda lead: writer.write(_as_line(lead)))
+            _count_json(source, figures, is_suppressed, lambda lead: writer.write(_as_line(lead)))
+        elif export_format == "json" and is_suppressed:
+            _write_json(source, writer, figures, is_suppressed)
         elif export_format == "json":
             _count_json(_copied(source, writer), figures)
         else:
-            _complete_csv(hook, lead_list, figures, _count_csv(_copied(source, writer), figures))
+            rows = _kept_rows(source, figures, is_suppressed) if is_suppressed else source
+            _complete_csv(hook, lead_list, figures, _count_csv(_copied(rows, writer), figures), is_suppressed)
         figures.bytes = writer.written
     return figures
 
@@ -122,11 +128,59 @@ def _contract_error(why: str) -> ProtocolError:
     )
 
 
-def _count_json(chunks: Iterable[bytes], figures: Figures, also: Callable[[Any], None] = lambda _: None) -> None:
-    """Count the leads of a JSON export, and call ``also`` with each."""
-    for position, lead in enumerate(iter_leads(chunks), 1):
+def _count_json(
+    chunks: Iterable[bytes],
+    figures: Figures,
+    is_suppressed: Callable[[str], bool] | None = None,
+    also: Callable[[Any], None] = lambda _: None,
+) -> None:
+    """Count the leads of a JSON export that are not suppressed, and call ``also`` with each."""
+    position = 0
+    for lead in iter_leads(chunks):
+        email = lead.get("email") if isinstance(lead, dict) else None
+        if is_suppressed and isinstance(email, str) and is_suppressed(email):
+            figures.suppressed.add(address_digest(email))
+            continue
+        position += 1
         figures.count_sent(position, lead)
         also(lead)
+
+
+def _write_json(
+    chunks: Iterable[bytes], writer: Writer, figures: Figures, is_suppressed: Callable[[str], bool]
+) -> None:
+    """Write a JSON export without the leads that are suppressed."""
+    before = b'{"leads":[\n'
+
+    def write(lead: Any) -> None:
+        nonlocal before
+        writer.write(before + _as_line(lead).rstrip())
+        before = b",\n"
+
+    _count_json(chunks, figures, is_suppressed, write)
+    writer.write(b"]}\n" if before == b",\n" else b'{"leads":[]}\n')
+
+
+def _kept_rows(chunks: Iterable[bytes], figures: Figures, is_suppressed: Callable[[str], bool]) -> Iterator[bytes]:
+    """Yield the rows of a CSV export, as they were sent, of leads that are not suppressed."""
+    lines: list[str] = []
+
+    def noted() -> Iterator[str]:
+        for line in lines_of(chunks):
+            lines.append(line)
+            yield line
+
+    csv.field_size_limit(_LONGEST)
+    try:
+        for row in csv.reader(noted()):
+            addresses = [cell.strip() for cell in row if _EMAIL.fullmatch(cell.strip())]
+            suppressed = [address_digest(each) for each in addresses if is_suppressed(each)]
+            figures.suppressed.update(suppressed)
+            if not suppressed:
+                yield "".join(lines).encode()
+            lines.clear()
+    except csv.Error as error:
+        raise _contract_error(f"it is not CSV ({error})") from error
 
 
 def _as_line(lead: Any) -> bytes:
@@ -135,16 +189,22 @@ def _as_line(lead: Any) -> bytes:
     return line.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _complete_csv(hook: MachFiveHook, lead_list: LeadList, figures: Figures, seen: _Rows) -> None:
+def _complete_csv(
+    hook: MachFiveHook,
+    lead_list: LeadList,
+    figures: Figures,
+    seen: _Rows,
+    is_suppressed: Callable[[str], bool] | None = None,
+) -> None:
     """Add what a CSV does not tell: the list's own total and, where that is not enough, the JSON export."""
     if not seen.have_addresses:
-        _count_json(hook.stream_export(lead_list.id, "json"), figures)
+        _count_json(hook.stream_export(lead_list.id, "json"), figures, is_suppressed)
         return
-    figures.emails = lead_list.emails_created
+    figures.emails = None if figures.suppressed else lead_list.emails_created
     # Rows with the same email are one lead's emails or a lead delivered twice: the columns are undocumented.
     if figures.emails is None or figures.repeats or figures.may_be_short() or seen.have_blanks:
         by_json = Figures(figures.email_count)
-        _count_json(hook.stream_export(lead_list.id, "json"), by_json)
+        _count_json(hook.stream_export(lead_list.id, "json"), by_json, is_suppressed)
         figures.complete_by(by_json)
 
 
@@ -164,13 +224,12 @@ def _count_csv(chunks: Iterable[bytes], figures: Figures) -> _Rows:
     position, have_blanks = 0, False
     csv.field_size_limit(_LONGEST)  # of the whole process, which may have read leads with another limit
     try:
-        rows = csv.reader(_lines(chunks))
+        rows = csv.reader(lines_of(chunks))
         header = [cell.strip().casefold() for cell in next(rows, [])]
-        column = next((index for index, cell in enumerate(header) if cell in _EMAIL_HEADERS), None)
-        texts = [index for index, cell in enumerate(header) if any(each in cell for each in _TEXT_HEADERS)]
+        column = column_of_addresses(header)
+        texts = [index for index, cell in enumerate(header) if any(each in cell for each in TEXT_HEADERS)]
         for position, row in enumerate(filter(None, rows), 1):
-            if column is None:
-                column = next((index for index, cell in enumerate(row) if _EMAIL.fullmatch(cell.strip())), None)
+            column = column_of_addresses(header, row) if column is None else column
             figures.count_lead(position, None if column is None or len(row) <= column else row[column])
             have_blanks = have_blanks or len(row) < len(header) or not all(row[index] for index in texts)
     except csv.Error as error:
@@ -178,6 +237,16 @@ def _count_csv(chunks: Iterable[bytes], figures: Figures) -> _Rows:
     if column is None:
         figures.odd.clear()  # no row has an address: the JSON export tells which leads have one
     return _Rows(column is not None or not position, have_blanks)
+
+
+def column_of_addresses(header: Sequence[str], row: Sequence[str] = ()) -> int | None:
+    """Return which column of a CSV export holds leads' addresses: by its name, or by what a row holds.
+
+    :param header: the names of the columns, casefolded
+    """
+    named = (index for index, cell in enumerate(header) if cell in _EMAIL_HEADERS)
+    found = (index for index, cell in enumerate(row) if _EMAIL.fullmatch(cell.strip()))
+    return next(named, next(found, None))
 
 
 def _copied(chunks: Iterable[bytes], writer: Writer) -> Iterator[bytes]:
@@ -196,7 +265,7 @@ def _watched(
         on_progress(figures)
 
 
-def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+def lines_of(chunks: Iterable[bytes]) -> Iterator[str]:
     """Decode chunks to lines, each with its line break, wherever the chunks were cut."""
     decoder = getincrementaldecoder("utf-8-sig")("replace")
     rest = ""

@@ -37,6 +37,8 @@ def report_export(
     if figures.emails is not None:
         emails = counted(figures.emails, "email")
     log.info("Wrote %s: %s, %s, %d bytes.", path, counted(figures.leads, "lead"), emails, figures.bytes)
+    if figures.suppressed:
+        log.info("%s left out: suppressed since they were bought.", counted(len(figures.suppressed), "lead"))
     comparison = count.compare(figures, expected)
     missing_path = _write_missing(log, destination, comparison)
     context["ti"].xcom_push(
@@ -50,6 +52,7 @@ def report_export(
             "extra": comparison.extra,
             "short": comparison.short,
             "odd": len(figures.odd),
+            "suppressed_later": len(figures.suppressed),
             "missing_path": missing_path,
         },
     )

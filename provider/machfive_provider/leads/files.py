@@ -16,7 +16,7 @@ from machfive_provider.leads.columns import Columns
 from machfive_provider.leads.rows import Row
 from machfive_provider.leads.tables import csv_rows, sheet_rows
 
-__all__ = ["SUFFIXES", "Row", "parse_json_leads", "read_file"]
+__all__ = ["SUFFIXES", "Row", "is_empty", "parse_json_leads", "read_file", "read_lines"]
 
 _TABLES, _LINES = (".csv", ".tsv"), (".jsonl", ".ndjson")
 _WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
@@ -27,20 +27,47 @@ _WORKBOOK_MAGIC = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # xlsx and ods are zip a
 _SHEET = re.compile(rf"(.+\.(?:{'|'.join(each[1:] for each in _WORKBOOKS)}))#(.+)", re.IGNORECASE | re.DOTALL)
 
 
-def read_file(path: str, columns: Columns | None = None) -> Iterator[Row]:
+def read_file(path: str, columns: Columns | None = None, parameter: str = "leads_path") -> Iterator[Row]:
     """Yield the rows of a file anywhere ObjectStoragePath reaches; it is opened when the first row is asked for.
 
     :param path: a path or URL with one of ``SUFFIXES``; ``book.xlsx#Sheet2`` names a sheet, the first one by default
     :param columns: what the columns mean, by which the header is known
+    :param parameter: the operator's, for messages
     :raises InvalidLeadsError: if it cannot be read or is not what its name says
     """
-    source = f"leads_path {path!r}"
+    source = f"{parameter} {path!r}"
     named = _SHEET.fullmatch(path)
     path, sheet = (named[1], named[2]) if named else (path, None)
     suffix = next((each for each in SUFFIXES if path.lower().endswith(each)), None)
     if suffix is None:
         raise InvalidLeadsError(f"{source} has an unknown ending: use one of {', '.join(SUFFIXES)}.")
     return _read(path, suffix, source, sheet, columns or Columns())
+
+
+def is_empty(path: str, parameter: str) -> bool:
+    """Whether a file has no bytes at all.
+
+    :param parameter: the operator's, for messages
+    :raises InvalidLeadsError: if it cannot be read
+    """
+    return not next(_chunks(path, f"{parameter} {path!r}"), b"")
+
+
+def read_lines(path: str, parameter: str) -> Iterator[str]:
+    """Yield the lines of a text file, without their ends.
+
+    :param parameter: the operator's, for messages
+    :raises InvalidLeadsError: if it cannot be read
+    """
+    source = f"{parameter} {path!r}"
+    chunks = _chunks(path, source)
+    head = next(chunks, b"")
+    encoding = _encoding(head, source)
+    try:
+        for line in _lines(chain([head], chunks), encoding):
+            yield line.rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise _not_decoded(path, encoding, source) from None
 
 
 def _read(path: str, suffix: str, source: str, sheet: str | None, columns: Columns) -> Iterator[Row]:

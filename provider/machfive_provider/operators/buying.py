@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow.providers.common.compat.sdk import AirflowSkipException
+
 from machfive_provider import exceptions
 from machfive_provider.formatting import counted, duration
 from machfive_provider.operators.base import ListWaitingOperator
@@ -21,14 +23,15 @@ from machfive_provider.waiting.deferral import DEFERRAL_MARGIN
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from machfive_provider.api.models import GenerationOptions, Lead
+    from machfive_provider.api.models import GenerationOptions, Lead, LeadList
     from machfive_provider.hooks.machfive import MachFiveHook
     from machfive_provider.leads.prepare import PreparedLeads
+    from machfive_provider.leads.suppression import Selection
     from machfive_provider.purchase.buy import Submission
-    from machfive_provider.purchase.decision import WaitForUnanswered
+    from machfive_provider.purchase.decision import Adopt, WaitForUnanswered
     from machfive_provider.purchase.purchase import Purchase
 
-__all__ = ["Attempt", "Buyer", "warn_of_unknown_fields"]
+__all__ = ["Attempt", "Buyer", "cost_of_list", "warn_of_unknown_fields"]
 
 # Seconds to wait after a 429 that is not about capacity and names no time: MachFive asks for restraint (docs/api.md).
 _PAUSE_AFTER_429 = 30.0
@@ -85,7 +88,7 @@ class Buyer:
 
     :param task: the operator, which is resumed in its method ``resume_submission``
     :param capacity_timeout: seconds to wait for a free slot in the workspace
-    :param leads_skipped: for the XCom: how many leads were given and are not bought
+    :param leads_skipped: for the XCom: how many of the leads given are invalid or duplicates
     """
 
     task: ListWaitingOperator
@@ -103,14 +106,16 @@ class Buyer:
         call: str,
         attempt: Attempt,
         *,
+        select: Callable[[], Selection],
         one_lead: bool = False,
-        before_paying: Callable[[], None] = lambda: None,
     ) -> Submission:
         """Buy or adopt. Waits for a free slot, or for the list of an unanswered purchase to show up; may defer.
 
         :param campaign: its id and its name, of which one is None
+        :param leads: the valid leads, before any is left out
         :param call, one_lead: as in ``Purchase``
-        :param before_paying: last checks that only matter if credits are spent
+        :param select: returns the leads to send, as of now; makes the last checks that only matter if credits are spent
+        :raises AirflowSkipException: if nothing is bought and nobody is left to write to
         """
         from machfive_provider.purchase import buy
         from machfive_provider.purchase.decision import Adopt, WaitForUnanswered
@@ -130,13 +135,14 @@ class Buyer:
                         decision = buy.search_and_decide(hook, purchase, records.record, attempt.absent_since, log)
                     searched_at = time.time()
                     if isinstance(decision, Adopt):
+                        facts |= _cost_of(decision, purchase)
                         return self._bought(facts, buy.adopt(decision, records.record, log))
                     if isinstance(decision, WaitForUnanswered):
                         attempt = replace(attempt, absent_since=decision.absent_since)
                         tell(self.context, "looking_for_purchase", **facts)
                         self._wait_for_unanswered(purchase, attempt, decision)
                         continue
-                    before_paying()
+                    purchase = self._with(purchase, select(), facts)
                     with _nothing_spent():
                         _queue_first(hook, attempt)
                     # After a long pause the search comes first again.
@@ -147,6 +153,30 @@ class Buyer:
                     attempt = replace(attempt, granted=True)  # once the wait has ended
                     tell(self.context, "waiting_for_room", **facts, asked_at=attempt.began_at)
                     self._wait_after_429(hook, attempt, error)
+
+    def _with(self, purchase: Purchase, selection: Selection, facts: dict[str, Any]) -> Purchase:
+        """Return the purchase of these leads, and note in ``facts`` what is left out.
+
+        :raises AirflowSkipException: if nobody is left
+        """
+        left_out = len(purchase.leads) - len(selection.leads)
+        if left_out:
+            purchase = replace(purchase, selected=selection.leads)
+            facts |= {
+                "leads_submitted": len(selection.leads),
+                "credits": purchase.credits,
+                "leads_suppressed": selection.suppressed,
+                "leads_already_written": selection.already_written,
+            }
+            text = (
+                f"{left_out} of {counted(len(purchase.leads), 'lead')} left out: {selection.suppressed} suppressed, "
+                f"{selection.already_written} already written."
+            )
+            if not selection.leads:
+                tell(self.context, "skipped", **facts)
+                raise AirflowSkipException(f"Nobody is left to write to, so nothing was bought. {text}")
+            self.task.log.info("%s", text)
+        return purchase
 
     def wait_for(self, bought: Submission, attempt: Attempt) -> Any:
         """Wait for the list that was bought or adopted, and finish the task with it; may defer."""
@@ -291,6 +321,21 @@ class Buyer:
         self.task.defer(
             trigger=trigger, method_name="resume_submission", timeout=timedelta(seconds=left + DEFERRAL_MARGIN)
         )
+
+
+def _cost_of(decision: Adopt, purchase: Purchase) -> dict[str, Any]:
+    """Return what is known of the leads of an adopted list: others may have been left out when it was bought."""
+    if decision.tag.sent == purchase.tag(1).sent:
+        return {}
+    return cost_of_list(decision.lead_list, purchase.options)
+
+
+def cost_of_list(lead_list: LeadList, options: GenerationOptions) -> dict[str, Any]:
+    """Return what a list tells of its cost, for the XCom; None where it does not tell how many leads it has."""
+    from machfive_provider.purchase.purchase import credits_needed
+
+    number = lead_list.leads_count
+    return {"leads_submitted": number, "credits": None if number is None else credits_needed(number, options)}
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from machfive_provider.formatting import kind_of
 from machfive_provider.operators import parameters
 from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator
+from machfive_provider.operators.filters import check_filters, is_suppressed_by, suppression_of
+from machfive_provider.operators.private import PrivateParameter
 from machfive_provider.status import end_of, tell
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ class MachFiveExportListOperator(ListWaitingOperator):
     :param expected_leads: a number, a list of leads or emails, or a leads file, to compare the result with. Default:
         the list's own ``leads_count``
     :param on_missing_leads: if leads are missing from the result: ``fail`` (default), ``warn`` or ``ignore``
+    :param suppress: who must never be written to: a path, several, or a list of addresses and domains; they are
+        left out of the result and counted as ``suppressed_later``. Default: nobody
     :param deferrable: wait in the triggerer and hold no worker. Default: Airflow's ``[operators] default_deferrable``
     :param poll_interval: seconds between two polls of the list, 1 at least. Default: 20; MachFive asks for 10-30
     :param timeout: seconds after which this attempt stops waiting for the list. Default: 86400, a day
@@ -54,9 +58,11 @@ class MachFiveExportListOperator(ListWaitingOperator):
         "export_to",
         "export_format",
         "expected_leads",
+        "suppress",
         "machfive_conn_id",
     )
     ui_color = "#e4f3ea"
+    suppress = PrivateParameter()
 
     def __init__(
         self,
@@ -67,6 +73,7 @@ class MachFiveExportListOperator(ListWaitingOperator):
         overwrite: bool = True,
         expected_leads: Any = None,
         on_missing_leads: MissingPolicy = "fail",
+        suppress: str | Sequence[str] | Any = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 20,
         timeout: float | timedelta = 86400,
@@ -80,6 +87,8 @@ class MachFiveExportListOperator(ListWaitingOperator):
         self.overwrite = overwrite
         self.expected_leads = expected_leads
         self.on_missing_leads = on_missing_leads
+        self.suppress = suppress
+        self.suppress_is_given = suppress is not None
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.timeout = timeout
@@ -100,6 +109,7 @@ class MachFiveExportListOperator(ListWaitingOperator):
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Export and count a list that has completed."""
+        from machfive_provider.delivery.count import Expected
         from machfive_provider.delivery.export import write_export
         from machfive_provider.delivery.report import report_export
 
@@ -109,9 +119,12 @@ class MachFiveExportListOperator(ListWaitingOperator):
         tell(context, "completed", **facts, **end_of(lead_list))
         self.log.info("List %s has completed; writing it to %s.", lead_list.id, self.export_to)
         destination, form = self._destination(), format_for(self.export_to, self.export_format)
+        suppression = suppression_of(self)
         with self.hook() as hook:
-            figures = write_export(hook, lead_list, destination, form)
+            figures = write_export(hook, lead_list, destination, form, is_suppressed=is_suppressed_by(suppression))
         expected = self._expected(lead_list)
+        if suppression and expected.leads:
+            expected = Expected.of(lead for lead in expected.leads if not suppression.covers(lead.email))
         report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
         describe_outlets(self, context, lead_list.id)
         return destination.url
@@ -122,6 +135,7 @@ class MachFiveExportListOperator(ListWaitingOperator):
         parameters.check_seconds("poll_interval", self.poll_interval)
         parameters.check_seconds("timeout", self.timeout)
         parameters.check_export(self.export_to, self.export_format, rendered=rendered)
+        check_filters(self)
 
     def _destination(self) -> Destination:
         from machfive_provider.delivery.destination import Destination

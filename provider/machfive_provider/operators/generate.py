@@ -15,18 +15,22 @@ from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
 from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator, bought_list_failed
+from machfive_provider.operators.filters import check_filters, is_suppressed_by, select_leads, suppression_of
 from machfive_provider.operators.generate_single import MachFiveGenerateOperator
 from machfive_provider.operators.parameters import DuplicatePolicy, ExistingPolicy, InvalidPolicy
-from machfive_provider.status import end_of, tell
+from machfive_provider.operators.private import PrivateParameter
+from machfive_provider.status import end_of, tell, told
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from machfive_provider.api.models import GenerationOptions, LeadList
+    from machfive_provider.api.models import GenerationOptions, Lead, LeadList
     from machfive_provider.delivery.count import Expected
     from machfive_provider.delivery.destination import Destination
     from machfive_provider.leads.prepare import PreparedLeads
+    from machfive_provider.leads.suppression import Selection, Suppression
     from machfive_provider.operators.buying import Attempt
+    from machfive_provider.purchase.tag import Tag
 
 __all__ = ["MachFiveGenerateBatchOperator", "MachFiveGenerateOperator"]
 
@@ -42,6 +46,11 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         names a sheet
     :param columns: MachFive's fields to columns of yours: ``{"email": "E-mail 1 - Value", "name": ["First", "Last"]}``.
         Default: by the columns' names, docs/leads.md
+    :param suppress: who must never be written to: a path, several, or a list of addresses and domains
+        (``*.example.org`` with its subdomains). Left out of the purchase and, if they opt out later, of the result.
+        Default: nobody. docs/suppression.md
+    :param skip_already_written: earlier results, a path or pattern of exports or several: who has a sequence there is
+        left out. If nobody is left and nothing is bought, the task is skipped. Default: none
     :param campaign_id: the campaign's UUID; either this or ``campaign_name``
     :param campaign_name: the campaign's exact name, whatever the case
     :param list_name: shown in the MachFive app, before a tag of ours. Default: DAG and task
@@ -79,6 +88,8 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
     template_fields: Sequence[str] = (
         "leads",
         "leads_path",
+        "suppress",
+        "skip_already_written",
         "campaign_id",
         "campaign_name",
         *parameters.OPTION_FIELDS,
@@ -89,6 +100,8 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"leads": "json", "options": "json", "approved_ctas": "json"}
     ui_color = "#fdf1e3"
+    leads = PrivateParameter()
+    suppress = PrivateParameter()
 
     def __init__(
         self,
@@ -96,6 +109,8 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         leads: Iterable[Mapping[str, Any]] | str | Any = None,
         leads_path: str | None = None,
         columns: Mapping[str, str | Sequence[str]] | None = None,
+        suppress: str | Sequence[str] | Any = None,
+        skip_already_written: str | Sequence[str] | Any = None,
         campaign_id: str | None = None,
         campaign_name: str | None = None,
         list_name: str | None = None,
@@ -128,6 +143,9 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         self.leads = leads
         self.leads_path = leads_path
         self.columns = columns
+        self.suppress = suppress
+        self.suppress_is_given = suppress is not None
+        self.skip_already_written = skip_already_written
         self.campaign_id = campaign_id
         self.campaign_name = campaign_name
         self.list_name = list_name
@@ -180,11 +198,21 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             counted(lead_list.leads_count, "lead"),
             counted(lead_list.emails_created, "email"),
         )
-        batch = tell(context, "completed", **end_of(lead_list))
+        batch = tell(context, "completed", **self._cost(context, lead_list), **end_of(lead_list))
         if destination := self._destination():
             self._export(context, lead_list, batch, destination)
         describe_outlets(self, context, lead_list.id)
         return lead_list.id
+
+    def _cost(self, context: Context, lead_list: LeadList) -> dict[str, Any]:
+        """Return what the list cost, where it was adopted while that was not known."""
+        from machfive_provider.operators.buying import cost_of_list
+        from machfive_provider.purchase.options import build_options
+
+        batch = told(context)
+        if not batch or batch.get("credits") is not None:
+            return {}
+        return cost_of_list(lead_list, build_options(parameters.named_options(self), self.options))
 
     def has_work_left(self) -> bool:
         """Whether there is a file to write or an XCom to push."""
@@ -195,6 +223,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         parameters.check_one_of("leads", self.leads, "leads_path", self.leads_path, rendered=rendered)
         parameters.check_purchase(self, rendered=rendered)
         check_columns(self.columns)
+        check_filters(self)
         parameters.check_choice("on_invalid_lead", self.on_invalid_lead, InvalidPolicy)
         parameters.check_choice("on_duplicate_lead", self.on_duplicate_lead, DuplicatePolicy)
         parameters.check_choice("on_missing_leads", self.on_missing_leads, MissingPolicy)
@@ -216,7 +245,8 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
 
         self._check(rendered=True)
         prepared, options = self._prepare(), build_options(parameters.named_options(self), self.options)
-        self._guard_spending(prepared, options)
+        if self.suppress is None and self.skip_already_written is None:
+            self._guard_spending(len(prepared.leads), options)
         destination = self._destination()
         buyer = Buyer(
             task=self,
@@ -232,12 +262,22 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             options,
             BATCH,
             attempt,
-            before_paying=lambda: destination.check(must_be_new=True) if destination else None,
+            select=lambda: self._select(prepared, options, destination),
         )
         if not self.wait_for_completion:
             describe_outlets(self, context, bought.list_id)
             return bought.list_id
         return buyer.wait_for(bought, attempt)
+
+    def _select(
+        self, prepared: PreparedLeads, options: GenerationOptions, destination: Destination | None
+    ) -> Selection:
+        """Return the leads to send, after the last checks before credits are spent."""
+        selection = select_leads(self, prepared.leads, self.log)
+        self._guard_spending(len(selection.leads), options)
+        if destination and selection.leads:
+            destination.check(must_be_new=True)
+        return selection
 
     def _prepare(self) -> PreparedLeads:
         from machfive_provider.leads.prepare import prepare, read_leads
@@ -252,14 +292,14 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             self.log.warning("%s: %d of %d leads skipped: %s.", source, prepared.skipped, prepared.given, shown)
         return prepared
 
-    def _guard_spending(self, prepared: PreparedLeads, options: GenerationOptions) -> None:
+    def _guard_spending(self, leads: int, options: GenerationOptions) -> None:
         from machfive_provider.purchase.purchase import credits_needed
 
-        cost = credits_needed(prepared.leads, options)
+        cost = credits_needed(leads, options)
         if self.max_credits is not None and cost > self.max_credits:
-            doubled = " (enrichment_enabled counts each lead twice)" if cost > len(prepared.leads) else ""
+            doubled = " (enrichment_enabled counts each lead twice)" if cost > leads else ""
             raise exceptions.InvalidLeadsError(
-                f"{len(prepared.leads)} leads cost {cost} credits{doubled}, more than max_credits={self.max_credits} "
+                f"{leads} leads cost {cost} credits{doubled}, more than max_credits={self.max_credits} "
                 "allows. Nothing was sent. Submit fewer leads or raise max_credits."
             )
 
@@ -279,28 +319,50 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         from machfive_provider.delivery.export import write_export
         from machfive_provider.delivery.report import report_export
 
-        form = format_for(self.export_to, self.export_format)
-        expected = self._expected(batch)
+        form, suppression = format_for(self.export_to, self.export_format), suppression_of(self)
+        expected = self._expected(batch, suppression)
         with self.hook() as hook:
-            figures = write_export(hook, lead_list, destination, form, email_count=expected.email_count)
+            figures = write_export(
+                hook,
+                lead_list,
+                destination,
+                form,
+                email_count=expected.email_count,
+                is_suppressed=is_suppressed_by(suppression),
+            )
         report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
 
-    def _expected(self, batch: Mapping[str, Any]) -> Expected:
-        """Return what was bought: the leads, or only their number if they are not the same when read again."""
+    def _expected(self, batch: Mapping[str, Any], suppression: Suppression | None) -> Expected:
+        """Return what should come back: the leads, or only their number if they are not the same when read again."""
         from machfive_provider.delivery.count import Expected
         from machfive_provider.leads.prepare import prepare, read_leads
         from machfive_provider.purchase.options import build_options
-        from machfive_provider.purchase.tag import Tag, digest_of_what, sorted_leads
+        from machfive_provider.purchase.tag import Tag
 
         try:
             rows = read_leads(self.leads, self.leads_path, self.columns)
             prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead, columns=self.columns)
             options = build_options(parameters.named_options(self), self.options)
             (tag,) = Tag.all_in(batch["tag"])
-            same = tag.what == digest_of_what(batch["campaign_id"], sorted_leads(prepared.leads), options)
+            leads = self._sent(tag, batch["campaign_id"], prepared.leads, options)
         except (exceptions.MachFivePermanentError, KeyError, ValueError):
-            same = False
-        if same:
-            return Expected.of(prepared.leads, options.get("email_count"))
+            leads = None
+        if leads is not None:
+            kept = [lead for lead in leads if not (suppression and suppression.covers(lead.email))]
+            return Expected.of(kept, options.get("email_count"))
         self.log.warning("The leads are not those that were submitted any more: they are counted, not compared.")
         return Expected(batch.get("leads_submitted"))
+
+    def _sent(
+        self, tag: Tag, campaign_id: str, leads: Sequence[Lead], options: GenerationOptions
+    ) -> Sequence[Lead] | None:
+        """Return the leads that were bought under this tag; None if they cannot be told from what is read now."""
+        from machfive_provider.purchase.tag import digest_of_leads, digest_of_what, sorted_leads
+
+        texts = sorted_leads(leads)
+        if tag.what != digest_of_what(campaign_id, texts, options):
+            return None
+        if tag.sent == digest_of_leads(texts):
+            return leads
+        selected = select_leads(self, leads, self.log).leads
+        return selected if tag.sent == digest_of_leads(sorted_leads(selected)) else None

@@ -13,7 +13,9 @@ from machfive_provider.formatting import counted
 from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
 from machfive_provider.operators.base import ListWaitingOperator, bought_list_failed
+from machfive_provider.operators.filters import check_filters, select_leads
 from machfive_provider.operators.parameters import ExistingPolicy
+from machfive_provider.operators.private import PrivateParameter
 from machfive_provider.status import end_of, tell
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class MachFiveGenerateOperator(ListWaitingOperator):
     :param lead: a mapping, an XComArg or a JSON object as text
     :param columns: MachFive's fields to keys of yours: ``{"email": "Mail", "name": ["First", "Last"]}``. Default: by
         the keys' names, docs/leads.md
+    :param suppress: who must never be written to, as for the batch operator: the task is skipped if the lead is among
+        them and is not bought yet. Default: nobody
     :param campaign_id: the campaign's UUID; either this or ``campaign_name``
     :param campaign_name: the campaign's exact name, whatever the case
     :param list_name: shown in the MachFive app, before a tag of ours. Default: DAG and task
@@ -63,6 +67,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
 
     template_fields: Sequence[str] = (
         "lead",
+        "suppress",
         "campaign_id",
         "campaign_name",
         *(name for name in parameters.OPTION_FIELDS if name != "notification_email"),
@@ -71,12 +76,14 @@ class MachFiveGenerateOperator(ListWaitingOperator):
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"lead": "json", "options": "json", "approved_ctas": "json"}
     ui_color = "#fdf1e3"
+    suppress = PrivateParameter()
 
     def __init__(
         self,
         *,
         lead: Mapping[str, Any] | str | Any,
         columns: Mapping[str, str | Sequence[str]] | None = None,
+        suppress: str | Sequence[str] | Any = None,
         campaign_id: str | None = None,
         campaign_name: str | None = None,
         list_name: str | None = None,
@@ -99,6 +106,8 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         super().__init__(**kwargs)
         self.lead = lead
         self.columns = columns
+        self.suppress = suppress
+        self.suppress_is_given = suppress is not None
         self.campaign_id = campaign_id
         self.campaign_name = campaign_name
         self.list_name = list_name
@@ -118,6 +127,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         self.machfive_conn_id = machfive_conn_id
         parameters.check_purchase(self, rendered=False)
         check_columns(columns)
+        check_filters(self)
 
     def execute(self, context: Context) -> Any:
         """Buy the sequence, unless an earlier attempt has, and return it."""
@@ -179,7 +189,15 @@ class MachFiveGenerateOperator(ListWaitingOperator):
             capacity_timeout=parameters.check_seconds("capacity_timeout", self.capacity_timeout),
         )
         campaign, call = (self.campaign_id, self.campaign_name), BATCH if self.deferrable else SINGLE
-        bought = buyer.buy(campaign, prepared.leads, options, call, attempt, one_lead=True)
+        bought = buyer.buy(
+            campaign,
+            prepared.leads,
+            options,
+            call,
+            attempt,
+            select=lambda: select_leads(self, prepared.leads, self.log),
+            one_lead=True,
+        )
         if bought.answer is None:
             return buyer.wait_for(bought, attempt)
         tell(context, "completed", emails_created=len(bought.answer.sequence))

@@ -155,8 +155,8 @@ class _Submit:
 
     def _send(self, options: GenerationOptions) -> AcceptedBatch | GeneratedSequence:
         if self.purchase.call == SINGLE:
-            return self.api.generate(self.purchase.campaign_id, self.purchase.leads[0], options)
-        return self.api.generate_batch(self.purchase.campaign_id, self.purchase.leads, options)
+            return self.api.generate(self.purchase.campaign_id, self.purchase.sent[0], options)
+        return self.api.generate_batch(self.purchase.campaign_id, self.purchase.sent, options)
 
     def _announce(self, list_name: str) -> None:
         """Tell what will be spent, and why again."""
@@ -177,7 +177,7 @@ class _Submit:
             )
         self.log.info(
             "Submitting %s; if accepted, this spends %s. List %r, campaign %s.",
-            counted(len(self.purchase.leads), "lead"),
+            counted(len(self.purchase.sent), "lead"),
             counted(self.purchase.credits, "credit"),
             list_name,
             self.purchase.campaign_id,
@@ -192,7 +192,7 @@ class _Submit:
             self.log.warning("The search failed as well. %s", failure)
             found = []
         if not found:
-            submission = f"submission of {counted(len(self.purchase.leads), 'lead')}"
+            submission = f"submission of {counted(len(self.purchase.sent), 'lead')}"
             raise exceptions.AmbiguousSubmissionError(
                 f"The {submission} may have been accepted, but its list has not shown up.",
                 remedy=f"The next try searches for it before it buys. It would be named {self.tag}. {error.message}",

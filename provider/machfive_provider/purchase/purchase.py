@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -24,9 +23,9 @@ BATCH, SINGLE = "generate-batch", "generate"  # the two paid calls (docs/api.md,
 _LONGEST_NAME = 100  # code points. The user's part of the name is cut here, so that the server need not cut the tag.
 
 
-def credits_needed(leads: Sequence[Lead], options: GenerationOptions) -> int:
-    """Return the price: a credit a lead, two with ``enrichment_enabled`` (docs/api.md, "Two generations")."""
-    return len(leads) * (2 if options.get("enrichment_enabled") else 1)
+def credits_needed(leads: int, options: GenerationOptions) -> int:
+    """Return the price of so many leads: a credit each, two with ``enrichment_enabled`` (docs/api.md)."""
+    return leads * (2 if options.get("enrichment_enabled") else 1)
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,8 @@ class Purchase:
     :param round: the task instance's ``max_tries``. Airflow keeps it through automatic tries, also when ``retries`` is
         edited, and a clear sets it to ``try_number + retries``. So different rounds mean that the user cleared the
         task; equal ones can hide a clear, for instance if ``retries`` was lowered
-    :param leads: the valid leads
+    :param leads: the valid leads, before any is left out: they name the purchase
+    :param selected: those of them that are sent; None for all
     :param options: as the user set them; ``list_name`` is the name without the tag
     :param call: the paid call that this try makes, ``BATCH`` or ``SINGLE``
     :param one_lead: whether the task buys one lead, so that an earlier try may have made either call
@@ -63,6 +63,12 @@ class Purchase:
     on_existing_list: str = "adopt"
     max_resubmissions: int = 1
     since: datetime | None = None
+    selected: tuple[Lead, ...] | None = None
+
+    @property
+    def sent(self) -> tuple[Lead, ...]:
+        """The leads that are sent and paid for."""
+        return self.leads if self.selected is None else self.selected
 
     @cached_property
     def who(self) -> str:
@@ -78,12 +84,13 @@ class Purchase:
     def _digests(self) -> tuple[str, str]:
         """What, and the leads that are sent. Made together: with 200,000 leads their texts take most of the time."""
         leads = sorted_leads(self.leads)
-        return digest_of_what(self.campaign_id, leads, self.options), digest_of_leads(leads)
+        sent = leads if self.selected is None else sorted_leads(self.selected)
+        return digest_of_what(self.campaign_id, leads, self.options), digest_of_leads(sent)
 
     @property
     def credits(self) -> int:
         """What it costs."""
-        return credits_needed(self.leads, self.options)
+        return credits_needed(len(self.sent), self.options)
 
     def tag(self, generation: int) -> Tag:
         """Return the tag of the list that this try would buy."""

@@ -23,6 +23,7 @@ _HAPPENED = {
     "looking_for_purchase": "task looks for an earlier purchase",
     "submitted": "task has a list",
     "completed": "task knows that its list is completed",
+    "skipped": "nobody was left to write to",
     "failed": "task failed",
 }
 _SAMPLES = 3  # completed lists of a campaign from which its usual duration is known
@@ -229,8 +230,8 @@ def _task_row(task: TaskSeen, now: datetime) -> Row:
 
 def _task_status(task: TaskSeen) -> str:
     phase = task.told.get("phase")
-    if phase == "completed":
-        return "completed"
+    if phase in ("completed", "skipped"):
+        return str(phase)
     if task.state == "up_for_retry":
         return "retrying"
     if phase == "failed" or not task.is_live:

@@ -30,6 +30,7 @@ STATUSES = {
         "Task failed", "✕", "The emails are written, but the Airflow task has failed: see the reason."
     ),
     "failed": Status("Failed", "✕", "It has ended and will not go on by itself."),
+    "skipped": Status("Skipped", "∅", "Nobody was left to write to, so nothing was bought."),
     "retrying": Status("Retrying", "↻", "A try has failed; Airflow will start the next one."),
 }
 
