@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from machfive_provider.purchase.decision import Adopt, WaitForUnanswered
     from machfive_provider.purchase.purchase import Purchase
 
-__all__ = ["Attempt", "Buyer", "cost_of_list", "warn_of_unknown_fields"]
+__all__ = ["Attempt", "Buyer", "cost_of_list", "find_campaign", "warn_of_unknown_fields"]
 
 # Seconds to wait after a 429 that is not about capacity and names no time: MachFive asks for restraint (docs/api.md).
 _PAUSE_AFTER_429 = 30.0
@@ -106,7 +106,7 @@ class Buyer:
         call: str,
         attempt: Attempt,
         *,
-        select: Callable[[], Selection],
+        select: Callable[[Purchase], Selection],
         one_lead: bool = False,
     ) -> Submission:
         """Buy or adopt. Waits for a free slot, or for the list of an unanswered purchase to show up; may defer.
@@ -114,7 +114,7 @@ class Buyer:
         :param campaign: its id and its name, of which one is None
         :param leads: the valid leads, before any is left out
         :param call, one_lead: as in ``Purchase``
-        :param select: returns the leads to send, as of now; makes the last checks that only matter if credits are spent
+        :param select: returns the leads to send, as of now, after the last checks before credits are spent
         :raises AirflowSkipException: if nothing is bought and nobody is left to write to
         """
         from machfive_provider.purchase import buy
@@ -142,7 +142,7 @@ class Buyer:
                         tell(self.context, "looking_for_purchase", **facts)
                         self._wait_for_unanswered(purchase, attempt, decision)
                         continue
-                    purchase = self._with(purchase, select(), facts)
+                    purchase = self._with(purchase, select(purchase), facts)
                     with _nothing_spent():
                         _queue_first(hook, attempt)
                     # After a long pause the search comes first again.
@@ -215,7 +215,7 @@ class Buyer:
         from machfive_provider.purchase.purchase import Purchase
 
         with _nothing_spent():
-            campaign_id, campaign_name = _campaign(hook, *campaign)
+            campaign_id, campaign_name = find_campaign(hook, *campaign)
         ti, run_after = self.context["ti"], getattr(self.context["dag_run"], "run_after", None)
         purchase = Purchase(
             dag_id=ti.dag_id,
@@ -347,7 +347,7 @@ def _nothing_spent() -> Iterator[None]:
         raise error.add("Nothing was spent.") from None
 
 
-def _campaign(hook: MachFiveHook, campaign_id: str | None, campaign_name: str | None) -> tuple[str, str | None]:
+def find_campaign(hook: MachFiveHook, campaign_id: str | None, campaign_name: str | None) -> tuple[str, str | None]:
     """Return the campaign's id, and its name if the user has given that."""
     from machfive_provider.api.protocol import check_uuid
 

@@ -15,6 +15,7 @@ from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
 from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator, bought_list_failed
+from machfive_provider.operators.check import check_approved
 from machfive_provider.operators.filters import check_filters, is_suppressed_by, select_leads, suppression_of
 from machfive_provider.operators.generate_single import MachFiveGenerateOperator
 from machfive_provider.operators.parameters import DuplicatePolicy, ExistingPolicy, InvalidPolicy
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from machfive_provider.leads.prepare import PreparedLeads
     from machfive_provider.leads.suppression import Selection, Suppression
     from machfive_provider.operators.buying import Attempt
+    from machfive_provider.purchase.purchase import Purchase
     from machfive_provider.purchase.tag import Tag
 
 __all__ = ["MachFiveGenerateBatchOperator", "MachFiveGenerateOperator"]
@@ -64,6 +66,8 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
     :param notification_email: MachFive writes to it when the list has completed. Default: nobody
     :param options: further options of the API, sent as given. Default: none
     :param max_credits: a batch that costs more credits is refused before anything is sent. Default: no limit
+    :param approved: what ``MachFiveCheckLeadsOperator`` has returned: another batch, or one that costs more, is refused
+        before anything is sent. Default: nothing has to be approved. docs/approval.md
     :param on_invalid_lead: ``fail`` (default), or ``skip`` to leave invalid leads out
     :param on_duplicate_lead: ``fail`` (default), or ``first`` to keep the first of those with the same email
     :param on_existing_list: if this very batch is bought already: ``adopt`` (default) uses its list, ``resubmit`` buys
@@ -94,6 +98,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         "campaign_name",
         *parameters.OPTION_FIELDS,
         "options",
+        "approved",
         "export_to",
         "export_format",
         "machfive_conn_id",
@@ -123,6 +128,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         notification_email: str | None = None,
         options: Mapping[str, Any] | None = None,
         max_credits: int | None = None,
+        approved: Mapping[str, Any] | Any = None,
         on_invalid_lead: InvalidPolicy = "fail",
         on_duplicate_lead: DuplicatePolicy = "fail",
         on_existing_list: ExistingPolicy = "adopt",
@@ -158,6 +164,8 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         self.notification_email = notification_email
         self.options = options
         self.max_credits = max_credits
+        self.approved = approved
+        self.approved_is_given = approved is not None
         self.on_invalid_lead = on_invalid_lead
         self.on_duplicate_lead = on_duplicate_lead
         self.on_existing_list = on_existing_list
@@ -262,19 +270,19 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             options,
             BATCH,
             attempt,
-            select=lambda: self._select(prepared, options, destination),
+            select=lambda purchase: self._select(purchase, destination),
         )
         if not self.wait_for_completion:
             describe_outlets(self, context, bought.list_id)
             return bought.list_id
         return buyer.wait_for(bought, attempt)
 
-    def _select(
-        self, prepared: PreparedLeads, options: GenerationOptions, destination: Destination | None
-    ) -> Selection:
+    def _select(self, purchase: Purchase, destination: Destination | None) -> Selection:
         """Return the leads to send, after the last checks before credits are spent."""
-        selection = select_leads(self, prepared.leads, self.log)
-        self._guard_spending(len(selection.leads), options)
+        selection = select_leads(self, purchase.leads, self.log)
+        cost = self._guard_spending(len(selection.leads), purchase.options)
+        if self.approved_is_given:
+            check_approved(self.approved, purchase.what, cost)
         if destination and selection.leads:
             destination.check(must_be_new=True)
         return selection
@@ -292,7 +300,8 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             self.log.warning("%s: %d of %d leads skipped: %s.", source, prepared.skipped, prepared.given, shown)
         return prepared
 
-    def _guard_spending(self, leads: int, options: GenerationOptions) -> None:
+    def _guard_spending(self, leads: int, options: GenerationOptions) -> int:
+        """Return what so many leads cost."""
         from machfive_provider.purchase.purchase import credits_needed
 
         cost = credits_needed(leads, options)
@@ -302,6 +311,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
                 f"{leads} leads cost {cost} credits{doubled}, more than max_credits={self.max_credits} "
                 "allows. Nothing was sent. Submit fewer leads or raise max_credits."
             )
+        return cost
 
     def _destination(self) -> Destination | None:
         """Return where to write, if anything is to be written there."""

@@ -195,7 +195,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
             options,
             call,
             attempt,
-            select=lambda: select_leads(self, prepared.leads, self.log),
+            select=lambda _: select_leads(self, prepared.leads, self.log),
             one_lead=True,
         )
         if bought.answer is None:

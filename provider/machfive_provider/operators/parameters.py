@@ -20,6 +20,7 @@ __all__ = [
     "DuplicatePolicy",
     "ExistingPolicy",
     "InvalidPolicy",
+    "check_campaign_and_count",
     "check_choice",
     "check_export",
     "check_one_of",
@@ -81,10 +82,15 @@ def check_whole_number(parameter: str, value: Any, least: int) -> None:
         raise ConfigurationError(f"{parameter} must be a whole number of at least {least}, not {value!r}.")
 
 
-def check_purchase(task: Any, *, rendered: bool) -> None:
-    """Check what the operators that spend credits have in common."""
+def check_campaign_and_count(task: Any, *, rendered: bool) -> None:
+    """Check what the operators that take leads have in common."""
     check_one_of("campaign_id", task.campaign_id, "campaign_name", task.campaign_name, rendered=rendered)
     _check_email_count(task.email_count, rendered=rendered)
+
+
+def check_purchase(task: Any, *, rendered: bool) -> None:
+    """Check what the operators that spend credits have in common."""
+    check_campaign_and_count(task, rendered=rendered)
     check_choice("on_existing_list", task.on_existing_list, ExistingPolicy)
     check_whole_number("max_resubmissions", task.max_resubmissions, least=0)
     for parameter in ("poll_interval", "timeout", "capacity_timeout"):
