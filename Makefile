@@ -9,8 +9,9 @@ OLDEST_DATE := 2026-03-12
 # Needed newer than that: our dependency is common-compat>=1.22.0, and the tests choose their event loops.
 OLDEST_BUT := apache-airflow-providers-common-compat pytest-asyncio
 COVERAGE := 95
-# Two processes. In the order of the names, so that the tests with a live Airflow, which mostly wait, begin early.
-TESTS := --ignore=tests/benchmarks -n 3 --dist loadgroup --no-loadscope-reorder
+# In the order that tests/conftest.py gives, so that the tests with a live Airflow, which mostly wait, begin early.
+RUN_TESTS := -n 3 --dist loadgroup --no-loadscope-reorder
+TESTS := $(RUN_TESTS) --ignore=tests/benchmarks --ignore=tests/chaos
 
 AZURITE := $(CURDIR)/.azurite/node_modules/.bin
 VENV := .venv
@@ -29,7 +30,7 @@ OLDEST_PYTHON ?= $(shell for each in "$(PYTHON)" python3.13 python3.12 python3.1
 	"$$each" -c 'import sys; sys.exit(sys.version_info >= (3, 14))' 2>/dev/null && echo "$$each" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test coverage chaos test-azure lint format bench test-matrix clean
+.PHONY: help run ui test test-kills coverage chaos test-azure lint format bench test-matrix clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -40,8 +41,11 @@ run: $(VENV)/.installed ## Run the example in a real Airflow against a sandbox o
 ui: $(VENV)/.installed ## Leave such an Airflow running for the browser, with lists and tasks in every state, until Ctrl-C
 	@$(BIN)/python -m scripts.run_ui
 
-test: $(VENV)/.installed ## Run all tests, those in a real Airflow included
+test: $(VENV)/.installed ## Run the tests, those in a real Airflow and in a browser included; 5 minutes
 	AIRFLOW_HOME=$(TEST_HOME) PATH="$(AZURITE):$$PATH" $(BIN)/python -m pytest $(TESTS)
+
+test-kills: $(VENV)/.installed ## Run the tests that kill processes of an Airflow: a short chaos, and events; 2 minutes
+	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest $(RUN_TESTS) tests/chaos
 
 # By itself: before Python 3.12 measuring doubles what the tests cost, and a live Airflow's processes are not seen.
 coverage: $(VENV)/.installed ## Say which lines the tests without a live Airflow do not reach
@@ -73,7 +77,8 @@ bench: $(VENV)/.installed ## Measure everything beside its peers and write docs/
 test-matrix: $(MATRIX)/$(OLDEST_AIRFLOW)/.installed $(MATRIX)/$(AIRFLOW)/.installed ## Run all tests with the oldest and the newest Airflow
 	@set -e; for version in $(OLDEST_AIRFLOW) $(AIRFLOW); do \
 		echo "== Airflow $$version"; \
-		AIRFLOW_HOME=$(TEST_HOME)-$$version $(MATRIX)/$$version/bin/python -m pytest $(TESTS) -p no:cacheprovider; \
+		AIRFLOW_HOME=$(TEST_HOME)-$$version $(MATRIX)/$$version/bin/python -m pytest $(RUN_TESTS) --ignore=tests/benchmarks \
+			-p no:cacheprovider; \
 	done
 
 clean: ## Remove all that the targets above made

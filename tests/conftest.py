@@ -43,8 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Those with a live Airflow take longest: they begin first, while the other processes do the rest.
     items.sort(key=lambda item: "e2e" not in item.path.parts)
     for item in items:
-        # The test of events starts an Airflow of its own.
-        live = {"chaos", "e2e"} & set(item.path.parts) and item.path.name != "test_events.py"
+        live = "e2e" in item.path.parts
         item.add_marker(pytest.mark.xdist_group("live" if live else str(item.path)))
 
 

@@ -1,4 +1,4 @@
-"""A short run of both modes in one Airflow, so that `make test` covers the chaos suite."""
+"""A short run of both modes in one Airflow, so that `make test-kills` covers the chaos suite."""
 
 from __future__ import annotations
 

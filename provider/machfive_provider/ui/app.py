@@ -35,6 +35,8 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 
+_WRITTEN = ("completed", "undelivered")  # states of a row whose emails are written
+
 _User = Annotated[Any, Depends(get_user)]
 
 app = FastAPI(title="MachFive", openapi_url=None, docs_url=None, redoc_url=None)
@@ -158,7 +160,7 @@ def _preview(view: View) -> Response:
     if not _preview_is_on():
         raise HTTPException(404, "The preview is switched off: [machfive] ui_preview = True switches it on.")
     row = view.row()
-    if row.list_id is None or row.status != "completed":
+    if row.list_id is None or row.status not in _WRITTEN:
         raise HTTPException(409, "Only a completed list has emails to show.")
     if not view.viewer.may_preview(row):
         raise HTTPException(403, "You may not read the XComs of the DAG that this list belongs to.")
@@ -171,7 +173,7 @@ def _preview(view: View) -> Response:
 
 
 def _detail_values(view: _View, row: Row) -> dict[str, Any]:
-    may_preview = _preview_is_on() and row.status == "completed" and view.viewer.may_preview(row)
+    may_preview = _preview_is_on() and row.status in _WRITTEN and view.viewer.may_preview(row)
     return {"row": row, "may_preview": may_preview}
 
 
