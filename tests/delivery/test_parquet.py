@@ -142,12 +142,12 @@ def test_half_a_surrogate_pair_is_written_as_json_has_it():
 
 
 def test_an_export_is_never_held_whole():
-    """Memory is that of a row group: of 96 MiB of leads no more than a third is there at any time."""
-    words, bound = random.Random(0), 32 * 1024 * 1024
+    """Memory is that of a row group: of 48 MiB of leads no more than a third is there at any time."""
+    words, bound = random.Random(0), 16 * 1024 * 1024
     held: list[int] = []
 
     def leads() -> Iterator[dict[str, Any]]:
-        for number in range(96):
+        for number in range(48):
             body = words.randbytes(512 * 1024).hex()
             held.append(tracemalloc.get_traced_memory()[0] + pyarrow.total_allocated_bytes() - before)
             yield {"email": f"l{number}@example.com", "sequence": [{"step": 1, "subject": "S", "body": body}]}
@@ -169,7 +169,7 @@ def test_row_groups_end_by_their_text_and_by_their_rows():
     long = {"email": "a@x.io", "sequence": [{"subject": "S", "body": "x" * 1024 * 1024}]}
     about = written([long] * 20).metadata
     groups = [about.row_group(number) for number in range(about.num_row_groups)]
-    assert [group.num_rows for group in groups] == [8, 8, 4]
+    assert [group.num_rows for group in groups] == [4, 4, 4, 4, 4]
     assert written([None] * 100_000).metadata.num_row_groups > 1
 
 

@@ -39,7 +39,7 @@ SENT: list[Any] = [
         "sequence": [{"subject": "One", "body": "Hi"}, None, {"subject": None, "body": "Three"}, "Four"],
     },
     {"email": None, "name": 7, "sequence": "none"},
-    {"email": "eve@example.com", "score": True, "sequence": None},
+    {"email": "eve@example.com", "score": True, "body_1": "mine", "sequence": None},
     "ann@example.com",
 ]
 
@@ -77,7 +77,7 @@ def test_flat_csv_is_one_row_a_lead(tmp_path: Path):
             "body_4": "Four",
         },
         {"name": "7", "sequence": "none"},
-        {"email": "eve@example.com", "score": "true"},
+        {"email": "eve@example.com", "score": "true", "body_1": "mine"},
         {"lead": "ann@example.com"},
     ]
 
@@ -103,7 +103,7 @@ def test_flat_jsonl_keeps_values_as_they_were_sent(tmp_path: Path):
             "body_4": "Four",
         },
         {"email": None, "name": 7, "sequence": "none"},
-        {"email": "eve@example.com", "score": True},
+        {"email": "eve@example.com", "score": True, "body_1": "mine"},
         {"lead": "ann@example.com"},
     ]
 
@@ -156,9 +156,11 @@ odd_leads = st.lists(
 
 @given(odd_leads, st.booleans())
 def test_any_leads_are_written_a_row_each(sent: list[Any], escape_formulas: bool):
-    """The columns are those of the flat objects, and every text comes back as it was sent."""
+    """No column is there twice, and every text of the flat objects comes back as it was sent."""
     parts: list[bytes] = []
     write_flat_csv(sent, Writer(parts.append), escape_formulas=escape_formulas)
+    header, *_ = csv.reader(io.StringIO(b"".join(parts).decode(), newline=""))
+    assert len(header) == len(set(header))
     rows = rows_of(b"".join(parts).decode())
     assert len(rows) == len(sent)
     if escape_formulas:
@@ -176,6 +178,8 @@ def test_a_batch_is_written_flat(deferrable: bool, sandbox: Sandbox, connect: Co
     target, again = tmp_path / "emails.csv", tmp_path / "emails.jsonl"
     run = Run(batch(sandbox, export_to=str(target), export_shape="flat", email_count=2, deferrable=deferrable))
     list_id = run()
+    # The sandbox's own csv happens to look the same.
+    assert [request.query for request in sandbox.requests_to("export")] == [{"format": "json"}]
     assert {name: run.xcoms["machfive_export"][name] for name in ("leads", "emails", "missing", "short")} == {
         "leads": 3,
         "emails": 6,
@@ -206,10 +210,12 @@ def test_a_batch_escapes_formulas(sandbox: Sandbox, connect: Connect, tmp_path: 
     connect(sandbox)
     leads = [{**LEADS[0], "name": "=HYPERLINK(1)"}]
     for number, shape in enumerate(("api", "flat")):
-        target = tmp_path / f"{shape}.csv"
-        operator = batch(sandbox, leads=leads, export_to=str(target), export_shape=shape, escape_formulas=True)
-        Run(operator, run_id=f"manual__{number}")()
-        assert [row["name"] for row in rows_of(target.read_bytes().decode())] == ["'=HYPERLINK(1)"]
+        how = {"export_shape": shape, "escape_formulas": True}
+        first, again = tmp_path / f"first-{shape}.csv", tmp_path / f"again-{shape}.csv"
+        list_id = Run(batch(sandbox, leads=leads, export_to=str(first), **how), run_id=f"manual__{number}")()
+        Run(MachFiveExportListOperator(task_id="again", list_id=list_id, export_to=str(again), **how))()
+        for target in (first, again):
+            assert [row["name"] for row in rows_of(target.read_bytes().decode())] == ["'=HYPERLINK(1)"]
 
 
 @pytest.mark.parametrize(

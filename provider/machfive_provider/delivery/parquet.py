@@ -11,8 +11,8 @@ from machfive_provider.exceptions import ConfigurationError
 
 __all__ = ["load_pyarrow", "write_parquet"]
 
-# Of text in a row group, whose rows are in memory until it is written; some 10,000 emails.
-_GROUP = 8 * 1024 * 1024
+# Of text in a row group, whose rows are in memory until it is written; some 5,000 emails.
+_GROUP = 4 * 1024 * 1024
 _ROW = 200  # bytes that Python takes for a row beside its texts
 
 
@@ -75,6 +75,7 @@ def _groups(rows: Iterable[EmailRow]) -> Iterator[list[EmailRow]]:
         size += _ROW + sum(len(cell) for cell in row if isinstance(cell, str))
         if size >= _GROUP:
             yield group
-            group, size = [], 0
+            group.clear()  # the caller still holds it
+            size = 0
     if group:
         yield group

@@ -88,16 +88,15 @@ def write_flat_csv(leads: Iterable[Any], writer: Writer, *, escape_formulas: boo
     names, most = dict.fromkeys(_FIELDS), 0
     with tempfile.TemporaryFile() as spool:
         for lead in leads:
-            fields, sequence = _parts(lead)
-            row = [{_cell(name): _cell(value) for name, value in fields.items()}, [*map(_cell, _texts_of(sequence))]]
+            row = {_cell(name): _cell(value) for name, value in flat(lead).items()}
             spool.write(f"{_dumped(row)}\n".encode())
-            names.update(dict.fromkeys(row[0]))
-            most = max(most, len(sequence))
+            names.update(dict.fromkeys(row))
+            most = max(most, len(_parts(lead)[1]))
         spool.seek(0)
-        columns = _text_columns(most)
-        known = [name for name in names if name not in columns]
-        table = (_row(known, len(columns), *json.loads(line)) for line in spool)
-        deque(written(chain([known + columns], table), writer, escape_formulas=escape_formulas), maxlen=0)
+        texts = dict.fromkeys(_text_columns(most))
+        header = [*(name for name in names if name not in texts), *texts]
+        table = ([row.get(name, "") for name in header] for row in map(json.loads, spool))
+        deque(written(chain([header], table), writer, escape_formulas=escape_formulas), maxlen=0)
 
 
 def written(rows: Iterable[list[str]], writer: Writer, *, escape_formulas: bool) -> Iterator[list[str]]:
@@ -156,10 +155,6 @@ def _text_columns(emails: int) -> list[str]:
 def _texts_of(sequence: list[Any]) -> Iterator[Any]:
     for email in sequence:
         yield from (email.get(text) for text in _TEXTS) if isinstance(email, dict) else (None, email)
-
-
-def _row(names: list[str], texts: int, fields: dict[str, str], emails: list[str]) -> list[str]:
-    return [*(fields.get(name, "") for name in names), *emails, *[""] * (texts - len(emails))]
 
 
 def _cell(value: Any) -> str:
