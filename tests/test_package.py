@@ -86,7 +86,7 @@ def test_parsing_a_dag_loads_no_http_client_and_no_trigger():
         "import machfive_provider.operators.generate, machfive_provider.operators.export; "
         "import machfive_provider.sensors.lead_list; import machfive_provider.triggers.list_event; "
         "new = set(sys.modules) - before; "
-        "heavy = ('httpx', 'ijson', 'tenacity', 'email_validator'); "
+        "heavy = ('httpx', 'ijson', 'tenacity', 'email_validator', 'pyarrow'); "
         "own = ('machfive_provider.api.client', 'machfive_provider.triggers.lead_list'); "
         "print(*sorted(name for name in new if name.partition('.')[0] in heavy or name in own), sep=',')"
     )

@@ -101,6 +101,10 @@ def export_list(
 ) -> ExportFigures:
     """Do what :meth:`MachFiveHook.export_list` says, but log nothing."""
     form, destination = format_for(path, export_format), Destination(path)
+    if form == "parquet":
+        from machfive_provider.delivery.parquet import load_pyarrow
+
+        load_pyarrow()
     destination.check(must_be_new=False)
     try:
         lead_list = hook.get_list(list_id)

@@ -265,7 +265,7 @@ def test_csv_rows_without_an_address_are_counted_and_what_they_lack_is_looked_up
     assert (figures.leads, figures.delivered, figures.uncounted) == (2, {ZOE, BOB}, set())
 
 
-@pytest.mark.parametrize("export_format", ["json", "jsonl"])
+@pytest.mark.parametrize("export_format", ["json", "jsonl", "parquet"])
 @pytest.mark.parametrize("before", [None, b"before"], ids=["absent", "present"])
 @pytest.mark.parametrize("case", BROKEN)
 def test_what_is_no_export_leaves_the_destination_alone(
@@ -301,7 +301,9 @@ def test_a_line_without_end_is_not_waited_for(tmp_path: Path):
     assert list(left)
 
 
-@pytest.mark.parametrize(("export_format", "content"), [("csv", CSV), ("json", JSON), ("jsonl", JSON)])
+@pytest.mark.parametrize(
+    ("export_format", "content"), [("csv", CSV), ("json", JSON), ("jsonl", JSON), ("parquet", JSON)]
+)
 def test_an_export_that_breaks_off_leaves_the_destination_alone(tmp_path: Path, export_format: str, content: bytes):
     broken = [content[:-5], TransportError("reset")]
     with pytest.raises(TransportError):

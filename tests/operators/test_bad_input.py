@@ -88,7 +88,17 @@ PARSED: list[tuple[tuple[type, ...], dict[str, Any], str]] = [
     ((BATCH, EXPORT), {"export_to": "x.csv", "export_format": "xlsx"}, "export_format is 'xlsx'; use one of 'csv', 'j"),
     ((BATCH, EXPORT), {"export_to": "{{ ds }}", "export_format": "xlsx"}, "export_format is 'xlsx'"),
     ((BATCH, EXPORT), {"export_to": "x.csv", "export_format": "json"}, "ends in .csv, but export_format is 'json'"),
-    ((BATCH, EXPORT), {"export_to": "x.txt"}, "does not end in .csv, .json, .jsonl, .ndjson: set export_format"),
+    ((BATCH, EXPORT), {"export_to": "x.txt"}, "does not end in .csv, .json, .jsonl, .ndjson, .parquet: set"),
+    ((BATCH, EXPORT), {"export_shape": "wide"}, "export_shape is 'wide'; use one of 'api', 'flat'"),
+    ((BATCH,), {"export_shape": None}, "export_shape is nothing; use one of"),
+    ((BATCH, EXPORT), {"export_to": "x.json", "export_shape": "flat"}, "in csv or jsonl, but .* is written as json:"),
+    ((EXPORT,), {"export_to": "x.parquet", "export_shape": "flat"}, "in csv or jsonl, but .* is written as parquet:"),
+    (
+        (EXPORT,),
+        {"export_to": "{{ ds }}", "export_format": "json", "export_shape": "flat"},
+        "in csv or jsonl, but .* is written as json:",
+    ),
+    ((BATCH, EXPORT), {"export_to": "x.jsonl", "escape_formulas": True}, "cells of a csv, but .* is written as jsonl:"),
     ((BATCH, EXPORT), {"export_to": 5}, "export_to must be a path or URL, not a value of type int"),
     ((BATCH, EXPORT), {"export_to": " "}, "export_to must be a path or URL"),
 ]

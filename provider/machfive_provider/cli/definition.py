@@ -97,7 +97,7 @@ COMMANDS = (
         (
             _LIST,
             _argument("path", metavar="PATH", help="a file, or a URL such as s3://aws_default@bucket/emails.jsonl"),
-            _argument("--format", choices=("csv", "json", "jsonl"), help="default: by the ending of PATH"),
+            _argument("--format", choices=("csv", "json", "jsonl", "parquet"), help="default: by the ending of PATH"),
             _OUTPUT,
             _CONNECTION,
         ),

@@ -1,7 +1,8 @@
 """Writes an export chunk by chunk and counts its leads on the way.
 
-The hook yields chunks, ``_copied`` writes them to the destination as they are, and ``_count_json`` or ``_count_csv``
-counts the leads in them; jsonl is written lead by lead. Nothing holds more than one chunk and the leads in it.
+The hook yields chunks. ``_counted`` yields and counts the leads of a JSON export, ``_count_csv`` counts those of a CSV.
+``_copied`` writes chunks as they are; ``shapes`` and ``parquet`` write what is made from leads. Nothing holds more than
+one chunk and the leads in it, ``parquet`` a row group.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import csv
 import json
 import re
 from codecs import getincrementaldecoder
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from machfive_provider.api.models import LeadList, address_digest, array
+from machfive_provider.delivery import shapes
 from machfive_provider.delivery.count import Figures
 from machfive_provider.delivery.destination import Destination, Writer
 from machfive_provider.exceptions import ProtocolError
@@ -21,10 +25,11 @@ from machfive_provider.exceptions import ProtocolError
 if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
 
-__all__ = ["TEXT_HEADERS", "column_of_addresses", "find_lead", "iter_leads", "lines_of", "write_export"]
+__all__ = ["BOM", "TEXT_HEADERS", "column_of_addresses", "find_lead", "iter_leads", "lines_of", "write_export"]
 
 _HEAD = 64 * 1024
 _LONGEST = 4 * 1024 * 1024  # characters of a line, and of a cell, which may have several lines
+BOM = "\ufeff"
 _EMAIL_HEADERS = ("email", "e-mail", "email address", "email_address")
 TEXT_HEADERS = ("subject", "body")  # a column of emails' texts has one of these in its name
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
@@ -37,34 +42,41 @@ def write_export(
     export_format: str,
     email_count: int | None = None,
     on_progress: Callable[[Figures], Any] | None = None,
+    *,
+    shape: str = "api",
+    escape_formulas: bool = False,
     is_suppressed: Callable[[str], bool] | None = None,
 ) -> Figures:
     """Write a completed list's emails and return the figures.
 
-    csv and json are the API's own bytes; jsonl is one lead a line, made from the json. An odd lead is written as it was
-    sent and counted: it was paid for (docs/operators.md, "The result is counted").
+    csv and json are the API's own bytes. Made from the json are jsonl, one lead a line; flat csv and jsonl, one row a
+    lead; and parquet, one row an email. An odd lead is written as it was sent and counted: it was paid for
+    (docs/operators.md, "The result is counted").
 
     :param email_count: emails asked for each lead, if known: of a CSV with fewer in all, the json is counted too
-    :param is_suppressed: whether an address must not be written to: its leads are left out and counted. Nobody by
-        default; with it csv and json are written anew, lead by lead
     :param on_progress: called with the figures so far after each chunk that was read and counted; nobody by default
+    :param shape: ``api`` or ``flat``; ``format.check_shape`` says which formats can be flat
+    :param escape_formulas: write the csv anew, with an apostrophe before each cell that a spreadsheet would calculate
+    :param is_suppressed: whether an address must not be written to: its leads are left out and counted, and json is
+        written anew. Nobody by default
     :raises NotReadyError: if the API says that the list has not completed
     :raises ProtocolError: if the export is no whole JSON or CSV; the destination stays as it was
+    :raises ConfigurationError: if parquet is asked for and pyarrow is not installed
     """
-    figures = Figures(email_count)
+    figures, is_api_csv = Figures(email_count), export_format == "csv" and shape == "api"
     with destination.open() as writer:
-        source = hook.stream_export(lead_list.id, "csv" if export_format == "csv" else "json")
+        source = hook.stream_export(lead_list.id, "csv" if is_api_csv else "json")
         if on_progress:
             source = _watched(source, writer, figures, on_progress)
-        if export_format == "jsonl":
-            _count_json(source, figures, is_suppressed, lambda lead: writer.write(_as_line(lead)))
-        elif export_format == "json" and is_suppressed:
-            _write_json(source, writer, figures, is_suppressed)
-        elif export_format == "json":
+        if is_api_csv:
+            rows = _kept_rows(source, figures, is_suppressed) if is_suppressed else source
+            seen = _count_csv(rows, figures, writer) if escape_formulas else _count_csv(_copied(rows, writer), figures)
+            _complete_csv(hook, lead_list, figures, seen, is_suppressed)
+        elif export_format == "json" and not is_suppressed:
             _count_json(_copied(source, writer), figures)
         else:
-            rows = _kept_rows(source, figures, is_suppressed) if is_suppressed else source
-            _complete_csv(hook, lead_list, figures, _count_csv(_copied(rows, writer), figures), is_suppressed)
+            leads = _counted(source, figures, is_suppressed)
+            _write_leads(leads, lead_list.id, writer, export_format, shape, escape_formulas)
         figures.bytes = writer.written
     return figures
 
@@ -128,13 +140,10 @@ def _contract_error(why: str) -> ProtocolError:
     )
 
 
-def _count_json(
-    chunks: Iterable[bytes],
-    figures: Figures,
-    is_suppressed: Callable[[str], bool] | None = None,
-    also: Callable[[Any], None] = lambda _: None,
-) -> None:
-    """Count the leads of a JSON export that are not suppressed, and call ``also`` with each."""
+def _counted(
+    chunks: Iterable[bytes], figures: Figures, is_suppressed: Callable[[str], bool] | None = None
+) -> Iterator[Any]:
+    """Yield the leads of a JSON export that are not suppressed, each counted."""
     position = 0
     for lead in iter_leads(chunks):
         email = lead.get("email") if isinstance(lead, dict) else None
@@ -143,22 +152,12 @@ def _count_json(
             continue
         position += 1
         figures.count_sent(position, lead)
-        also(lead)
+        yield lead
 
 
-def _write_json(
-    chunks: Iterable[bytes], writer: Writer, figures: Figures, is_suppressed: Callable[[str], bool]
-) -> None:
-    """Write a JSON export without the leads that are suppressed."""
-    before = b'{"leads":[\n'
-
-    def write(lead: Any) -> None:
-        nonlocal before
-        writer.write(before + _as_line(lead).rstrip())
-        before = b",\n"
-
-    _count_json(chunks, figures, is_suppressed, write)
-    writer.write(b"]}\n" if before == b",\n" else b'{"leads":[]}\n')
+def _count_json(chunks: Iterable[bytes], figures: Figures, is_suppressed: Callable[[str], bool] | None = None) -> None:
+    """Count the leads of a JSON export that are not suppressed."""
+    deque(_counted(chunks, figures, is_suppressed), maxlen=0)
 
 
 def _kept_rows(chunks: Iterable[bytes], figures: Figures, is_suppressed: Callable[[str], bool]) -> Iterator[bytes]:
@@ -177,16 +176,26 @@ def _kept_rows(chunks: Iterable[bytes], figures: Figures, is_suppressed: Callabl
             suppressed = [address_digest(each) for each in addresses if is_suppressed(each)]
             figures.suppressed.update(suppressed)
             if not suppressed:
-                yield "".join(lines).encode()
+                yield "".join(lines).encode("utf-8", "surrogateescape")
             lines.clear()
     except csv.Error as error:
         raise _contract_error(f"it is not CSV ({error})") from error
 
 
-def _as_line(lead: Any) -> bytes:
-    # Half a surrogate pair has no UTF-8; backslashreplace writes the escape that JSON has for it.
-    line = json.dumps(lead, ensure_ascii=False, separators=(",", ":"))
-    return line.encode("utf-8", "backslashreplace") + b"\n"
+def _write_leads(
+    leads: Iterator[Any], list_id: str, writer: Writer, export_format: str, shape: str, escape_formulas: bool
+) -> None:
+    """Write what is made from the leads of a JSON export."""
+    if export_format == "parquet":
+        from machfive_provider.delivery.parquet import write_parquet
+
+        write_parquet(shapes.email_rows(list_id, leads), writer)
+    elif export_format == "csv":
+        shapes.write_flat_csv(leads, writer, escape_formulas=escape_formulas)
+    elif export_format == "json":
+        shapes.write_json(leads, writer)
+    else:
+        shapes.write_lines(map(shapes.flat, leads) if shape == "flat" else leads, writer)
 
 
 def _complete_csv(
@@ -219,16 +228,19 @@ class _Rows(NamedTuple):
     have_blanks: bool
 
 
-def _count_csv(chunks: Iterable[bytes], figures: Figures) -> _Rows:
-    """Count leads by their column of email addresses; blank lines are no leads."""
+def _count_csv(chunks: Iterable[bytes], figures: Figures, escaped: Writer | None = None) -> _Rows:
+    """Count leads by their column of email addresses; blank lines are no leads.
+
+    :param escaped: where to write the rows with their formula cells escaped, if anywhere
+    """
     position, have_blanks = 0, False
     csv.field_size_limit(_LONGEST)  # of the whole process, which may have read leads with another limit
     try:
-        rows = csv.reader(lines_of(chunks))
-        header = [cell.strip().casefold() for cell in next(rows, [])]
+        table = _rows_of_csv(chunks, escaped)
+        header = [cell.strip().casefold() for cell in next(table, [])]
         column = column_of_addresses(header)
         texts = [index for index, cell in enumerate(header) if any(each in cell for each in TEXT_HEADERS)]
-        for position, row in enumerate(filter(None, rows), 1):
+        for position, row in enumerate(filter(None, table), 1):
             column = column_of_addresses(header, row) if column is None else column
             figures.count_lead(position, None if column is None or len(row) <= column else row[column])
             have_blanks = have_blanks or len(row) < len(header) or not all(row[index] for index in texts)
@@ -237,6 +249,17 @@ def _count_csv(chunks: Iterable[bytes], figures: Figures) -> _Rows:
     if column is None:
         figures.odd.clear()  # no row has an address: the JSON export tells which leads have one
     return _Rows(column is not None or not position, have_blanks)
+
+
+def _rows_of_csv(chunks: Iterable[bytes], escaped: Writer | None) -> Iterator[list[str]]:
+    lines = lines_of(chunks)
+    first = next(lines, "")
+    text = first.removeprefix(BOM)
+    table = csv.reader(chain(filter(None, [text]), lines))
+    if escaped is None:
+        return table
+    escaped.write(first.removesuffix(text).encode())  # Excel takes a csv without it for another encoding
+    return shapes.written(table, escaped, escape_formulas=True)
 
 
 def column_of_addresses(header: Sequence[str], row: Sequence[str] = ()) -> int | None:
@@ -267,7 +290,8 @@ def _watched(
 
 def lines_of(chunks: Iterable[bytes]) -> Iterator[str]:
     """Decode chunks to lines, each with its line break, wherever the chunks were cut."""
-    decoder = getincrementaldecoder("utf-8-sig")("replace")
+    # What is not UTF-8 is written again as it was sent.
+    decoder = getincrementaldecoder("utf-8")("surrogateescape")
     rest = ""
     for chunk in chunks:
         *whole, rest = (rest + decoder.decode(chunk)).split("\n")

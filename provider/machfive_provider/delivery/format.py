@@ -1,4 +1,4 @@
-"""The formats of an export, and which one a destination asks for. Pure."""
+"""The formats and shapes of an export, and which one a destination asks for. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ from typing import Any, Literal, cast, get_args
 
 from machfive_provider.exceptions import ConfigurationError
 
-__all__ = ["ExportFormat", "MissingPolicy", "format_for"]
+__all__ = ["ExportFormat", "ExportShape", "MissingPolicy", "check_shape", "format_for"]
 
-ExportFormat = Literal["csv", "json", "jsonl"]
+ExportFormat = Literal["csv", "json", "jsonl", "parquet"]
+ExportShape = Literal["api", "flat"]
 MissingPolicy = Literal["fail", "warn", "ignore"]
 
-_BY_ENDING: dict[str, ExportFormat] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_BY_ENDING: dict[str, ExportFormat] = {
+    ".csv": "csv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
 
 
 def format_for(export_to: Any, export_format: str | None = None) -> ExportFormat:
@@ -38,3 +45,19 @@ def format_for(export_to: Any, export_format: str | None = None) -> ExportFormat
             f"them, or leave export_format out to write {by_ending}."
         )
     return by_ending or cast("ExportFormat", export_format)
+
+
+def check_shape(form: str, shape: str, *, escape_formulas: bool) -> None:
+    """Check that a format can be written in a shape, and has cells whose formulas can be escaped.
+
+    :raises ConfigurationError: if not
+    """
+    if shape == "flat" and form not in ("csv", "jsonl"):
+        raise ConfigurationError(
+            f"export_shape 'flat' is one row a lead in csv or jsonl, but the export is written as {form}: leave "
+            "export_shape out, or write csv or jsonl."
+        )
+    if escape_formulas and form != "csv":
+        raise ConfigurationError(
+            f"escape_formulas is about cells of a csv, but the export is written as {form}: leave it out, or write csv."
+        )

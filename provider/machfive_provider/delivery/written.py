@@ -9,7 +9,7 @@ from typing import Any
 
 from machfive_provider.api.models import usable_emails
 from machfive_provider.delivery.destination import MISSING_LEADS
-from machfive_provider.delivery.export import TEXT_HEADERS, column_of_addresses, iter_leads, lines_of
+from machfive_provider.delivery.export import BOM, TEXT_HEADERS, column_of_addresses, iter_leads, lines_of
 from machfive_provider.exceptions import ConfigurationError
 from machfive_provider.formatting import absolute, kind_of
 
@@ -103,7 +103,7 @@ def _of_leads(leads: Iterable[Any]) -> Iterator[str]:
 def _of_csv(chunks: Iterable[bytes]) -> Iterator[str]:
     """Yield the addresses of rows with a text; the columns of MachFive's CSV are undocumented."""
     rows = csv.reader(lines_of(chunks))
-    header = [cell.strip().casefold() for cell in next(rows, [])]
+    header = [cell.removeprefix(BOM).strip().casefold() for cell in next(rows, [])]
     texts = [index for index, cell in enumerate(header) if any(each in cell for each in TEXT_HEADERS)]
     column = None
     for row in filter(None, rows):
@@ -115,7 +115,7 @@ def _of_csv(chunks: Iterable[bytes]) -> Iterator[str]:
 
 
 def _of_parquet(file: Any) -> Iterator[str]:
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-not-found,unused-ignore]
+    from pyarrow.parquet import ParquetFile
 
     for batch in ParquetFile(file).iter_batches(columns=["email", "subject", "body"]):
         for row in batch.to_pylist():

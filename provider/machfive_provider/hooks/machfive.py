@@ -282,10 +282,12 @@ class MachFiveHook(BaseHook):
         The file appears complete or not at all, and replaces what was there. Warnings in the figures are logged too.
 
         :param path: where to write: a path or URL that ObjectStoragePath reaches
-        :param format: ``csv``, ``json`` or ``jsonl`` (a lead a line); by default by the ending of ``path``
+        :param format: ``csv``, ``json``, ``jsonl`` (a lead a line) or ``parquet`` (a row an email, with the extra
+            ``parquet``); by default by the ending of ``path``
         :param on_progress: called with the figures so far (``.leads``, ``.bytes``) after each 64 KiB; by default a
             terminal shows a bar, and anything else nothing
-        :raises ConfigurationError: if ``path`` cannot be written, or its ending contradicts ``format``
+        :raises ConfigurationError: if ``path`` cannot be written, its ending contradicts ``format``, or pyarrow is
+            missing for parquet
         :raises NotReadyError: before the list has completed
         :raises ListFailedError: if the list ended failed
         """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import conf
 
 from machfive_provider import exceptions
-from machfive_provider.delivery.format import ExportFormat, MissingPolicy, format_for
+from machfive_provider.delivery.format import ExportFormat, ExportShape, MissingPolicy, format_for
 from machfive_provider.formatting import kind_of
 from machfive_provider.operators import parameters
 from machfive_provider.operators.asset_events import describe_outlets
@@ -37,7 +37,11 @@ class MachFiveExportListOperator(ListWaitingOperator):
 
     :param list_id: the list's UUID
     :param export_to: path or URL that ObjectStoragePath reaches
-    :param export_format: ``csv``, ``json`` or ``jsonl``. Default: by the ending of ``export_to``
+    :param export_format: ``csv``, ``json``, ``jsonl`` or ``parquet``. Default: by the ending of ``export_to``
+    :param export_shape: ``api`` (default), as MachFive sends leads, or ``flat``, one row a lead with ``subject_1``,
+        ``body_1``, ``subject_2`` ..., which sending tools import; csv and jsonl only
+    :param escape_formulas: write an apostrophe before each cell of a csv that a spreadsheet would calculate. Default:
+        False
     :param overwrite: False accepts an existing destination only if it holds these very bytes. Default: True
     :param expected_leads: a number, a list of leads or emails, or a leads file, to compare the result with. Default:
         the list's own ``leads_count``
@@ -70,6 +74,8 @@ class MachFiveExportListOperator(ListWaitingOperator):
         list_id: str,
         export_to: str,
         export_format: ExportFormat | None = None,
+        export_shape: ExportShape = "api",
+        escape_formulas: bool = False,
         overwrite: bool = True,
         expected_leads: Any = None,
         on_missing_leads: MissingPolicy = "fail",
@@ -84,6 +90,8 @@ class MachFiveExportListOperator(ListWaitingOperator):
         self.list_id = list_id
         self.export_to = export_to
         self.export_format = export_format
+        self.export_shape = export_shape
+        self.escape_formulas = escape_formulas
         self.overwrite = overwrite
         self.expected_leads = expected_leads
         self.on_missing_leads = on_missing_leads
@@ -121,7 +129,15 @@ class MachFiveExportListOperator(ListWaitingOperator):
         destination, form = self._destination(), format_for(self.export_to, self.export_format)
         suppression = suppression_of(self)
         with self.hook() as hook:
-            figures = write_export(hook, lead_list, destination, form, is_suppressed=is_suppressed_by(suppression))
+            figures = write_export(
+                hook,
+                lead_list,
+                destination,
+                form,
+                shape=self.export_shape,
+                escape_formulas=self.escape_formulas,
+                is_suppressed=is_suppressed_by(suppression),
+            )
         expected = self._expected(lead_list)
         if suppression and expected.leads:
             expected = Expected.of(lead for lead in expected.leads if not suppression.covers(lead.email))
@@ -132,9 +148,10 @@ class MachFiveExportListOperator(ListWaitingOperator):
     def _check(self, *, rendered: bool) -> None:
         """Check the parameters; ``rendered=False`` leaves templates and XComArgs out."""
         parameters.check_choice("on_missing_leads", self.on_missing_leads, MissingPolicy)
+        parameters.check_choice("export_shape", self.export_shape, ExportShape)
         parameters.check_seconds("poll_interval", self.poll_interval)
         parameters.check_seconds("timeout", self.timeout)
-        parameters.check_export(self.export_to, self.export_format, rendered=rendered)
+        parameters.check_export(self, rendered=rendered)
         check_filters(self)
 
     def _destination(self) -> Destination:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import conf
 
 from machfive_provider import exceptions
-from machfive_provider.delivery.format import ExportFormat, MissingPolicy, format_for
+from machfive_provider.delivery.format import ExportFormat, ExportShape, MissingPolicy, format_for
 from machfive_provider.formatting import counted
 from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
@@ -81,7 +81,11 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
     :param capacity_timeout: seconds to wait for a free slot while the workspace runs as many batches as it may.
         Default: 86400, a day
     :param export_to: path or URL to which the emails are written. Default: none, nothing is written
-    :param export_format: ``csv``, ``json`` or ``jsonl``. Default: by the ending of ``export_to``
+    :param export_format: ``csv``, ``json``, ``jsonl`` or ``parquet``. Default: by the ending of ``export_to``
+    :param export_shape: ``api`` (default), as MachFive sends leads, or ``flat``, one row a lead with ``subject_1``,
+        ``body_1``, ``subject_2`` ..., which sending tools import; csv and jsonl only
+    :param escape_formulas: write an apostrophe before each cell of a csv that a spreadsheet would calculate. Default:
+        False
     :param overwrite: False refuses an existing destination before anything is bought. Default: True
     :param on_missing_leads: if the result lacks leads that were bought: ``fail`` (default), ``warn`` or ``ignore``
     :param machfive_conn_id: the Airflow connection. Default: ``machfive_default``
@@ -140,6 +144,8 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         capacity_timeout: float | timedelta = 86400,
         export_to: str | None = None,
         export_format: ExportFormat | None = None,
+        export_shape: ExportShape = "api",
+        escape_formulas: bool = False,
         overwrite: bool = True,
         on_missing_leads: MissingPolicy = "fail",
         machfive_conn_id: str = "machfive_default",
@@ -177,6 +183,8 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         self.capacity_timeout = capacity_timeout
         self.export_to = export_to
         self.export_format = export_format
+        self.export_shape = export_shape
+        self.escape_formulas = escape_formulas
         self.overwrite = overwrite
         self.on_missing_leads = on_missing_leads
         self.machfive_conn_id = machfive_conn_id
@@ -235,6 +243,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         parameters.check_choice("on_invalid_lead", self.on_invalid_lead, InvalidPolicy)
         parameters.check_choice("on_duplicate_lead", self.on_duplicate_lead, DuplicatePolicy)
         parameters.check_choice("on_missing_leads", self.on_missing_leads, MissingPolicy)
+        parameters.check_choice("export_shape", self.export_shape, ExportShape)
         if self.max_credits is not None:
             parameters.check_whole_number("max_credits", self.max_credits, least=1)
         if self.export_to is None:
@@ -244,7 +253,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
                 "export_to needs wait_for_completion=True: there is nothing to export before the list has completed. "
                 "Drop one of them, or export later with MachFiveExportListOperator."
             )
-        parameters.check_export(self.export_to, self.export_format, rendered=rendered)
+        parameters.check_export(self, rendered=rendered)
 
     def _submit(self, context: Context, attempt: Attempt) -> Any:
         from machfive_provider.operators.buying import Buyer
@@ -338,6 +347,8 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
                 destination,
                 form,
                 email_count=expected.email_count,
+                shape=self.export_shape,
+                escape_formulas=self.escape_formulas,
                 is_suppressed=is_suppressed_by(suppression),
             )
         report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)

@@ -10,7 +10,7 @@ import os
 import re
 from typing import Any, Literal, get_args
 
-from machfive_provider.delivery.format import ExportFormat, format_for
+from machfive_provider.delivery.format import ExportFormat, check_shape, format_for
 from machfive_provider.exceptions import ConfigurationError
 from machfive_provider.formatting import kind_of
 from machfive_provider.waiting.deferral import check_seconds
@@ -109,14 +109,25 @@ def _check_email_count(value: Any, *, rendered: bool) -> None:
         raise ConfigurationError(f"email_count must be a whole number such as 3, not {kind_of(value)} ({value!r}).")
 
 
-def check_export(export_to: Any, export_format: Any, *, rendered: bool) -> None:
-    """Check that the destination is a path, the format is known, and the ending does not contradict it."""
-    if rendered or (_is_known(export_to) and _is_known(export_format)):
+def check_export(task: Any, *, rendered: bool) -> None:
+    """Check that the destination is a path and agrees with the format, and the format with the shape.
+
+    ``rendered`` checks as well that what writes the format is installed: before a worker pays for what it cannot write.
+    """
+    export_to, form = task.export_to, task.export_format
+    if rendered or (_is_known(export_to) and _is_known(form)):
         if not isinstance(export_to, (str, os.PathLike)) or not str(export_to).strip():
             raise ConfigurationError(f"export_to must be a path or URL, not {kind_of(export_to)} ({export_to!r}).")
-        format_for(export_to, export_format)
-    elif _is_known(export_format) and export_format is not None:
-        check_choice("export_format", export_format, ExportFormat)
+        form = format_for(export_to, form)
+    elif _is_known(form) and form is not None:
+        check_choice("export_format", form, ExportFormat)
+    else:
+        return
+    check_shape(form, task.export_shape, escape_formulas=task.escape_formulas)
+    if rendered and form == "parquet":
+        from machfive_provider.delivery.parquet import load_pyarrow
+
+        load_pyarrow()
 
 
 def named_options(task: Any) -> dict[str, Any]:
