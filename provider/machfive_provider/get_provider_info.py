@@ -55,6 +55,10 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             _modules("triggers.capacity", "triggers.lead_list", "triggers.list_event", "triggers.unanswered_purchase")
         ],
+        "transfers": [
+            _transfer("Common SQL", _INTEGRATION, "transfers.sql_to_leads"),
+            _transfer(_INTEGRATION, "Common SQL", "transfers.list_to_sql"),
+        ],
         "connection-types": [
             {
                 "connection-type": "machfive",
@@ -73,4 +77,12 @@ def _modules(*names: str) -> dict[str, Any]:
     return {
         "integration-name": _INTEGRATION,
         "python-modules": [f"machfive_provider.{name}" for name in names],
+    }
+
+
+def _transfer(source: str, target: str, name: str) -> dict[str, str]:
+    return {
+        "source-integration-name": source,
+        "target-integration-name": target,
+        "python-module": f"machfive_provider.{name}",
     }
