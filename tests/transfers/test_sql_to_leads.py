@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 import pytest
 from airflow.sdk.io import attach
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from machfive_provider import exceptions
@@ -227,6 +227,9 @@ def test_each_instance_has_a_folder_wherever_it_is(database: Database):
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
+@example("..", "=2E.")
+@example("run/" * 60, "run/" * 61)
+@example("é" * 60, "é" * 60)
 def test_names_of_folders_are_safe_and_tell_ids_apart(one: str, other: str):
     assert set(folder_name(one)) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789=._-")
     assert not folder_name(one).startswith(".")
@@ -237,7 +240,7 @@ def test_names_of_folders_are_safe_and_tell_ids_apart(one: str, other: str):
 @ONLY_SQLITE
 def test_shards_of_runs_long_past_are_removed(database: Database, tmp_path: Path, clock: Clock, logs: Logs):
     people(database, 1)
-    keep = {"keep_for": timedelta(days=2)}
+    keep = {"keep_for": timedelta(days=2), "on_existing_shards": "query"}
 
     def runs() -> set[str]:
         return {each.name for each in (tmp_path / "crm" / "people").iterdir()}
@@ -248,11 +251,15 @@ def test_shards_of_runs_long_past_are_removed(database: Database, tmp_path: Path
     (beside / "mine.txt").touch()
     clock.ahead += 86400
     Run(source(tmp_path, **keep), run_id="second")()
+    Run(source(tmp_path, **keep), run_id="cleared")()
     clock.ahead += 86401
-    Run(source(tmp_path, **keep), run_id="first")()  # cleared: its own are old, and stay
-    assert runs() == {"first", "second", "notes"}
+    Run(source(tmp_path, **keep), run_id="first")()  # a retry: its own are old, and stay
+    assert runs() == {"first", "second", "cleared", "notes"}
+    Run(source(tmp_path, **keep), run_id="cleared", clears=1)()
+    assert runs() == {"second", "cleared", "notes"}
+    clock.ahead += 86401
     Run(source(tmp_path, **keep), run_id="third")()
-    assert runs() == {"second", "third", "notes"}
+    assert runs() == {"cleared", "third", "notes"}
     assert "Removed the shards of 1 run" in logs.text
 
 

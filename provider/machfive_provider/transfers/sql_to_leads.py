@@ -154,6 +154,8 @@ class SqlToMachFiveLeadsOperator(BaseOperator):
 
         source = f"the query on {self.sql_conn_id!r}"
         with engine.connect() as connection:
+            # Never committed, so that a statement which is no query changes nothing; SQLAlchemy 1.4 commits by itself.
+            connection.begin()
             rows = self._rows(connection, source)
             first = next(rows, None)
             if first is None:
