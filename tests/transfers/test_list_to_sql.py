@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.sdk import Asset
 
 from machfive_provider import exceptions
 from machfive_provider.api.models import Lead
 from machfive_provider.hooks.machfive import MachFiveHook
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.transfers.list_to_sql import MachFiveToSqlOperator
+from machfive_provider.ui.link import MachFiveListLink
 from tests.tasks import LEADS, PERSONAL, Logs, Run, leaks
 from tests.transfers.conftest import ONLY_SQLITE, Database
 
@@ -95,6 +97,21 @@ def test_waiting_first(database: Database, slow_sandbox: Sandbox, connect: Conne
     assert run() == "emails"
     assert len(run.triggers) == 1
     assert len(emails(database, list_id)) == 9
+
+
+@ONLY_SQLITE
+def test_an_asset_event_tells_where_the_emails_are(database: Database, sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    asset = Asset("emails")
+    list_id = bought(sandbox)
+    run = Run(transfer(list_id, outlets=[asset]))
+    run()
+    extra = run.context["outlet_events"][asset].extra
+    assert extra.items() >= {"list_id": list_id, "path": "warehouse:emails", "emails": 9, "leads_count": 3}.items()
+
+
+def test_a_button_leads_to_the_list():
+    assert MachFiveToSqlOperator in MachFiveListLink.operators
 
 
 @ONLY_SQLITE
