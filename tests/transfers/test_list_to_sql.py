@@ -15,6 +15,7 @@ from machfive_provider.hooks.machfive import MachFiveHook
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.transfers.list_to_sql import MachFiveToSqlOperator
 from machfive_provider.ui.link import MachFiveListLink
+from tests.clock import Clock
 from tests.tasks import LEADS, PERSONAL, Logs, Run, leaks
 from tests.transfers.conftest import ONLY_SQLITE, Database
 
@@ -96,6 +97,19 @@ def test_waiting_first(database: Database, slow_sandbox: Sandbox, connect: Conne
     run = Run(transfer(list_id, deferrable=True), between=lambda _: slow_sandbox.complete(list_id))
     assert run() == "emails"
     assert len(run.triggers) == 1
+    assert len(emails(database, list_id)) == 9
+
+
+@ONLY_SQLITE
+def test_an_export_that_is_not_ready_is_waited_for(
+    database: Database, sandbox: Sandbox, connect: Connect, clock: Clock
+):
+    connect(sandbox)
+    list_id = bought(sandbox)
+    Run(transfer(list_id))()
+    sandbox.fault("status", endpoint="export", times=2, status=409)
+    Run(transfer(list_id))()
+    assert len(sandbox.requests_to("export")) == 4
     assert len(emails(database, list_id)) == 9
 
 
