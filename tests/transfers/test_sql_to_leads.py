@@ -247,7 +247,7 @@ def test_shards_of_runs_long_past_are_removed(database: Database, tmp_path: Path
 
     Run(source(tmp_path, **keep), run_id="first")()
     Run(source(tmp_path, **keep), run_id="first", map_index=1)()
-    (beside := tmp_path / "crm" / "people" / "notes").mkdir()
+    (beside := tmp_path / "crm" / "people" / "notes" / "2001").mkdir(parents=True)
     (beside / "mine.txt").touch()
     clock.ahead += 86400
     Run(source(tmp_path, **keep), run_id="second")()
