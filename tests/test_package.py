@@ -85,8 +85,9 @@ def test_parsing_a_dag_loads_no_http_client_and_no_trigger():
         "import sys, airflow.sdk; before = set(sys.modules); "
         "import machfive_provider.operators.generate, machfive_provider.operators.export; "
         "import machfive_provider.sensors.lead_list; import machfive_provider.triggers.list_event; "
+        "import machfive_provider.transfers.sql_to_leads, machfive_provider.transfers.list_to_sql; "
         "new = set(sys.modules) - before; "
-        "heavy = ('httpx', 'ijson', 'tenacity', 'email_validator', 'pyarrow'); "
+        "heavy = ('httpx', 'ijson', 'tenacity', 'email_validator', 'pyarrow', 'sqlalchemy'); "
         "own = ('machfive_provider.api.client', 'machfive_provider.triggers.lead_list'); "
         "print(*sorted(name for name in new if name.partition('.')[0] in heavy or name in own), sep=',')"
     )

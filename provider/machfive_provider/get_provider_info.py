@@ -50,10 +50,16 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": [_modules("hooks.machfive")],
-        "operators": [_modules("operators.generate", "operators.generate_single", "operators.export")],
+        "operators": [
+            _modules("operators.generate", "operators.generate_single", "operators.export", "operators.check")
+        ],
         "sensors": [_modules("sensors.lead_list")],
         "triggers": [
             _modules("triggers.capacity", "triggers.lead_list", "triggers.list_event", "triggers.unanswered_purchase")
+        ],
+        "transfers": [
+            _transfer("Common SQL", _INTEGRATION, "transfers.sql_to_leads"),
+            _transfer(_INTEGRATION, "Common SQL", "transfers.list_to_sql"),
         ],
         "connection-types": [
             {
@@ -73,4 +79,12 @@ def _modules(*names: str) -> dict[str, Any]:
     return {
         "integration-name": _INTEGRATION,
         "python-modules": [f"machfive_provider.{name}" for name in names],
+    }
+
+
+def _transfer(source: str, target: str, name: str) -> dict[str, str]:
+    return {
+        "source-integration-name": source,
+        "target-integration-name": target,
+        "python-module": f"machfive_provider.{name}",
     }

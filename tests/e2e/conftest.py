@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -28,6 +29,7 @@ DAG_IDS = (
     "machfive_sharded_batches",
     "machfive_single_lead",
     "machfive_wait_for_list",
+    "machfive_warehouse",
     "e2e_batch_on_worker",
     "e2e_single_on_worker",
     "e2e_sensor_on_worker",
@@ -72,8 +74,24 @@ def mails() -> Iterator[MailSink]:
 
 
 @pytest.fixture(scope="session")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a database of 600 people, of whom one has opted out and one is there twice."""
+    path = tmp_path_factory.mktemp("warehouse") / "warehouse.db"
+    people = [(f"person{number}@warehouse.example.com", f"Person {number}", number == 7) for number in range(600)]
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE contacts (email, full_name, job_title, company, opted_out)")
+        database.executemany("INSERT INTO contacts VALUES (?, ?, 'COO', 'Reyes Logistics', ?)", [*people, people[0]])
+    return path
+
+
+@pytest.fixture(scope="session")
 def live(
-    sandbox: Sandbox, shards: Sandbox, results: Path, mails: MailSink, tmp_path_factory: pytest.TempPathFactory
+    sandbox: Sandbox,
+    shards: Sandbox,
+    results: Path,
+    warehouse: Path,
+    mails: MailSink,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[LiveAirflow]:
     hosts = (
         ("DEFAULT", sandbox.base_url, sandbox.workspaces[0].api_key),
@@ -85,6 +103,7 @@ def live(
         f"AIRFLOW_CONN_MACHFIVE_{name}": json.dumps({"conn_type": "machfive", "host": host, "password": key})
         for name, host, key in hosts
     }
+    connections["AIRFLOW_CONN_WAREHOUSE"] = json.dumps({"conn_type": "sqlite", "host": str(warehouse)})
     # Loopback, so without TLS.
     connections["AIRFLOW_CONN_SMTP_DEFAULT"] = json.dumps(
         {

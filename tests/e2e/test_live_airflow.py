@@ -135,6 +135,16 @@ def test_shards_are_mapped_and_each_buys_its_own_batch(finish: Finish, live: Liv
     assert len(lists) == 3
 
 
+def test_a_query_becomes_rows_and_nobody_is_bought_twice(finish: Finish, sandbox: Sandbox, warehouse: Path) -> None:
+    """Unpaused, the DAG has a scheduled run beside the one that was triggered."""
+    assert finish("machfive_warehouse").state == "success"
+    with closing(sqlite3.connect(warehouse)) as database:
+        (found,) = database.execute("SELECT count(*), count(DISTINCT email), count(DISTINCT list_id) FROM emails")
+    assert found == (3 * 599, 599, 2)
+    bought = [email for each in sandbox.purchases for email in each.emails if email.endswith("@warehouse.example.com")]
+    assert (len(bought), len(set(bought))) == (599, 599)
+
+
 def test_single_lead_deferrable(finish: Finish, live: LiveAirflow) -> None:
     run = finish("machfive_single_lead")
     assert run.state == "success"

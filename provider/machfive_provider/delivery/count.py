@@ -180,12 +180,13 @@ def _short(figures: Figures, bought: set[int]) -> tuple[int | None, tuple[int, .
 
 
 def missing_message(
-    comparison: Comparison, list_id: str, missing_path: str | None, policy: str
+    comparison: Comparison, list_id: str, missing_path: str | None, policy: str, table: str | None = None
 ) -> tuple[str, str] | None:
     """Return what is missing, and where it is and what to do; None if nothing is known to be missing.
 
     :param missing_path: the file that holds the missing leads, if they are known
     :param policy: ``fail`` adds that ``warn`` accepts the result
+    :param table: the table that the result was written to; None if it is a file
     """
     if not comparison.missing:
         return None
@@ -196,22 +197,26 @@ def missing_message(
     )
     if missing_path:
         advice = f"The missing ones are in {missing_path}: submit it with leads_path and another export_to"
+    elif table:
+        advice = f"A query that leaves out who has an email in {table} (skip_already_written) submits them again"
     else:
         advice = "Only their number is known: compare the result with your leads, and submit the missing ones again"
     alternative = ", or accept the result with on_missing_leads='warn'" if policy == "fail" else ""
     return text, f"{advice}{alternative}. {_SUPPORT}"
 
 
-def warnings(figures: Figures, comparison: Comparison, list_id: str, path: str) -> list[str]:
+def warnings(figures: Figures, comparison: Comparison, list_id: str, path: str, *, is_table: bool = False) -> list[str]:
     """Return one line each for leads without an address, without an email, extra and short, where there are any.
 
     :param path: the result
+    :param is_table: whether it is a table, which has no rows for leads without an address
     """
     messages = []
+    whole = "an export of the list to a file, since the table has no row for it," if is_table else path
     if figures.odd:
         messages.append(
             f"The export of list {list_id} holds {counted(len(figures.odd), 'lead')} without an email address "
-            f"({_at(figures.odd)}): it cannot be matched, and may be one that counts as missing. Look at it in {path} "
+            f"({_at(figures.odd)}): it cannot be matched, and may be one that counts as missing. Look at it in {whole} "
             f"before you submit a missing lead again. {_SUPPORT}"
         )
     if figures.unwritten:

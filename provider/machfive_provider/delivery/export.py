@@ -25,7 +25,16 @@ from machfive_provider.exceptions import ProtocolError
 if TYPE_CHECKING:
     from machfive_provider.hooks.machfive import MachFiveHook
 
-__all__ = ["BOM", "TEXT_HEADERS", "column_of_addresses", "find_lead", "iter_leads", "lines_of", "write_export"]
+__all__ = [
+    "BOM",
+    "TEXT_HEADERS",
+    "column_of_addresses",
+    "find_lead",
+    "iter_leads",
+    "kept_leads",
+    "lines_of",
+    "write_export",
+]
 
 _HEAD = 64 * 1024
 _LONGEST = 4 * 1024 * 1024  # characters of a line, and of a cell, which may have several lines
@@ -106,6 +115,21 @@ def iter_leads(chunks: Iterable[bytes]) -> Iterator[Any]:
         _check_empty(head)
 
 
+def kept_leads(
+    leads: Iterable[Any], suppressed: set[int], is_suppressed: Callable[[str], bool] | None
+) -> Iterator[Any]:
+    """Yield the leads of a JSON export that may be written to.
+
+    :param suppressed: here the digests of the others are put
+    """
+    for lead in leads:
+        email = lead.get("email") if isinstance(lead, dict) else None
+        if is_suppressed and isinstance(email, str) and is_suppressed(email):
+            suppressed.add(address_digest(email))
+        else:
+            yield lead
+
+
 def find_lead(chunks: Iterable[bytes], key: str) -> dict[str, Any] | None:
     """Return the lead with this address from the export of a list that was bought for one lead alone.
 
@@ -144,13 +168,7 @@ def _counted(
     chunks: Iterable[bytes], figures: Figures, is_suppressed: Callable[[str], bool] | None = None
 ) -> Iterator[Any]:
     """Yield the leads of a JSON export that are not suppressed, each counted."""
-    position = 0
-    for lead in iter_leads(chunks):
-        email = lead.get("email") if isinstance(lead, dict) else None
-        if is_suppressed and isinstance(email, str) and is_suppressed(email):
-            figures.suppressed.add(address_digest(email))
-            continue
-        position += 1
+    for position, lead in enumerate(kept_leads(iter_leads(chunks), figures.suppressed, is_suppressed), 1):
         figures.count_sent(position, lead)
         yield lead
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from machfive_provider.delivery.destination import Destination
 
-__all__ = ["report_export"]
+__all__ = ["report_export", "report_table"]
 
 
 def report_export(
@@ -37,15 +37,54 @@ def report_export(
     if figures.emails is not None:
         emails = counted(figures.emails, "email")
     log.info("Wrote %s: %s, %s, %d bytes.", path, counted(figures.leads, "lead"), emails, figures.bytes)
-    if figures.suppressed:
-        log.info("%s left out: suppressed since they were bought.", counted(len(figures.suppressed), "lead"))
     comparison = count.compare(figures, expected)
     missing_path = _write_missing(log, destination, comparison)
+    _push(log, context, path, figures, comparison, missing_path, figures.bytes)
+    for warning in count.warnings(figures, comparison, list_id, path):
+        log.warning("%s", warning)
+    said = count.missing_message(comparison, list_id, missing_path, on_missing_leads)
+    _report_missing(log, comparison, said, missing_path, on_missing_leads)
+
+
+def report_table(
+    log: Any,
+    context: Context,
+    list_id: str,
+    path: str,
+    figures: count.Figures,
+    expected: count.Expected,
+    on_missing_leads: str,
+) -> None:
+    """Do for a table what :func:`report_export` does for a file. Missing leads are not written anywhere.
+
+    :param path: the connection and the table
+    :raises IncompleteExportError: if leads are missing, under ``fail``
+    """
+    log.info("Wrote %s: %s, %s.", path, counted(figures.leads, "lead"), counted(figures.emails, "email"))
+    comparison = count.compare(figures, expected)
+    _push(log, context, path, figures, comparison)
+    for warning in count.warnings(figures, comparison, list_id, path, is_table=True):
+        log.warning("%s", warning)
+    said = count.missing_message(comparison, list_id, None, on_missing_leads, table=path)
+    _report_missing(log, comparison, said, None, on_missing_leads)
+
+
+def _push(
+    log: Any,
+    context: Context,
+    path: str,
+    figures: count.Figures,
+    comparison: count.Comparison,
+    missing_path: str | None = None,
+    size: int | None = None,
+) -> None:
+    if figures.suppressed:
+        log.info("%s left out: suppressed since they were bought.", counted(len(figures.suppressed), "lead"))
     context["ti"].xcom_push(
         key="machfive_export",
         value={
             "path": path,
-            "bytes": figures.bytes,
+            "bytes": size,
             "leads": figures.leads,
             "emails": figures.emails,
             "missing": comparison.missing,
@@ -56,9 +95,6 @@ def report_export(
             "missing_path": missing_path,
         },
     )
-    for warning in count.warnings(figures, comparison, list_id, path):
-        log.warning("%s", warning)
-    _report_missing(log, comparison, list_id, missing_path, on_missing_leads)
 
 
 def _write_missing(log: Any, destination: Destination, comparison: count.Comparison) -> str | None:
@@ -79,9 +115,8 @@ def _write_missing(log: Any, destination: Destination, comparison: count.Compari
 
 
 def _report_missing(
-    log: Any, comparison: count.Comparison, list_id: str, missing_path: str | None, policy: str
+    log: Any, comparison: count.Comparison, said: tuple[str, str] | None, missing_path: str | None, policy: str
 ) -> None:
-    said = count.missing_message(comparison, list_id, missing_path, policy)
     if said is None:
         if comparison.missing is None:
             log.info("How many leads were bought is not known, so nothing can be counted as missing.")

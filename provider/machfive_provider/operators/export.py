@@ -10,7 +10,6 @@ from airflow.providers.common.compat.sdk import conf
 
 from machfive_provider import exceptions
 from machfive_provider.delivery.format import ExportFormat, ExportShape, MissingPolicy, format_for
-from machfive_provider.formatting import kind_of
 from machfive_provider.operators import parameters
 from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import LeadList
-    from machfive_provider.delivery.count import Expected
     from machfive_provider.delivery.destination import Destination
 
 __all__ = ["MachFiveExportListOperator"]
@@ -106,20 +104,21 @@ class MachFiveExportListOperator(ListWaitingOperator):
     def execute(self, context: Context) -> Any:
         """Wait for the list, then export it."""
         from machfive_provider.api.protocol import check_uuid
+        from machfive_provider.operators.expected import expected_of
 
         with self.telling_errors(context):
             self._check(rendered=True)
             list_id = check_uuid("list_id", self.list_id)
-            self._expected(None)
+            expected_of(self.expected_leads, None)
             self._destination().check(must_be_new=False)
             tell(context, "submitted", conn_id=self.machfive_conn_id, list_id=list_id)
             return self.wait_for(context, list_id)
 
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Export and count a list that has completed."""
-        from machfive_provider.delivery.count import Expected
         from machfive_provider.delivery.export import write_export
         from machfive_provider.delivery.report import report_export
+        from machfive_provider.operators.expected import expected_of
 
         if lead_list.is_failed:
             raise exceptions.ListFailedError(f"List {lead_list.id} failed on MachFive's side.")
@@ -138,9 +137,7 @@ class MachFiveExportListOperator(ListWaitingOperator):
                 escape_formulas=self.escape_formulas,
                 is_suppressed=is_suppressed_by(suppression),
             )
-        expected = self._expected(lead_list)
-        if suppression and expected.leads:
-            expected = Expected.of(lead for lead in expected.leads if not suppression.covers(lead.email))
+        expected = expected_of(self.expected_leads, lead_list, suppression)
         report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
         describe_outlets(self, context, lead_list.id)
         return destination.url
@@ -158,28 +155,3 @@ class MachFiveExportListOperator(ListWaitingOperator):
         from machfive_provider.delivery.destination import Destination
 
         return Destination(self.export_to, overwrite=self.overwrite)
-
-    def _expected(self, lead_list: LeadList | None) -> Expected:
-        """Return what the export should hold: leads, or their number, or None if it is not known."""
-        from machfive_provider.delivery.count import Expected
-        from machfive_provider.leads.files import SUFFIXES
-        from machfive_provider.leads.prepare import prepare, read_leads
-
-        expected = self.expected_leads
-        if expected is None:
-            return Expected(lead_list.leads_count if lead_list else None)
-        if isinstance(expected, str) and expected.strip().isdecimal():
-            expected = int(expected)  # a template renders to text
-        if isinstance(expected, int) and not isinstance(expected, bool) and expected >= 0:
-            return Expected(expected)
-        if isinstance(expected, str) and expected.strip().lower().endswith(SUFFIXES):
-            rows = read_leads(leads_path=expected)
-        elif isinstance(expected, (str, list, tuple)):
-            rows = read_leads(expected)
-            rows = [row._replace(fields={"email": row.fields}) if isinstance(row.fields, str) else row for row in rows]
-        else:
-            raise exceptions.ConfigurationError(
-                "expected_leads must be a number, a list of leads or emails, or a leads file "
-                f"({', '.join(SUFFIXES)}), not {kind_of(expected)}."
-            )
-        return Expected.of(prepare(rows, "skip", "first", "expected_leads").leads)

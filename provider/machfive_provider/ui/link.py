@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
 from machfive_provider.operators.export import MachFiveExportListOperator
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator, MachFiveGenerateOperator
 from machfive_provider.sensors.lead_list import MachFiveListSensor
+from machfive_provider.transfers.list_to_sql import MachFiveToSqlOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
@@ -26,6 +27,7 @@ class MachFiveListLink(BaseOperatorLink):
         MachFiveGenerateOperator,
         MachFiveExportListOperator,
         MachFiveListSensor,
+        MachFiveToSqlOperator,
     ]
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 - Airflow's signature

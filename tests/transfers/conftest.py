@@ -1,0 +1,197 @@
+"""Databases for the transfers: SQLite always, PostgreSQL and MariaDB as real servers where they are installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.sql.hooks.sql import DbApiHook
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import URL, Engine, make_url
+
+# Servers refuse to run as root.
+_USER = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
+KINDS = ("sqlite", "postgres", "mariadb")
+ONLY_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
+
+class PyMySqlHook(DbApiHook):
+    """A connection to MySQL without a compiler: Airflow's own provider needs mysqlclient, which has no wheels."""
+
+    conn_name_attr = "pymysql_conn_id"
+    conn_type = "pymysql"
+
+    @property
+    def sqlalchemy_url(self) -> URL:
+        found = self.get_connection(self.get_conn_id())
+        return make_url("mysql+pymysql://").set(
+            username=found.login, host=found.host, port=found.port, database=found.schema
+        )
+
+
+class Database:
+    """One database of a server.
+
+    :param kind: of ``KINDS``
+    :param connection: the Airflow connection
+    :param url: the same for SQLAlchemy
+    :param placeholder: how a query of its driver names the value ``name``
+    """
+
+    conn_id = "warehouse"
+
+    def __init__(self, kind: str, connection: dict[str, Any], url: str, placeholder: str) -> None:
+        self.kind, self.connection, self.url, self.placeholder = kind, connection, url, placeholder
+        self.engine: Engine = create_engine(url)
+
+    def run(self, statement: str, *rows: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a statement, once for each row of values if there are any; return what it returns."""
+        with self.engine.begin() as connection:
+            result = connection.execute(text(statement), list(rows) or None)
+            return [tuple(row) for row in result] if result.returns_rows else []
+
+    def people(self, *rows: dict[str, Any], **types: str) -> None:
+        """Make the table ``people`` with these columns and rows."""
+        names = list(types)
+        charset = " CHARACTER SET utf8mb4" if self.kind == "mariadb" else ""  # Debian's default has no emoji
+        self.run(f"CREATE TABLE people ({', '.join(f'{name} {kind}' for name, kind in types.items())}){charset}")
+        values = ", ".join(f":{name}" for name in names)
+        if rows:
+            self.run(f"INSERT INTO people ({', '.join(names)}) VALUES ({values})", *rows)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder that the servers' user may enter and write to, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="machfive-db-"))
+    folder.chmod(0o777)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _program(name: str, *places: str) -> str:
+    """Find a server's program; without it the test is skipped, but never in the CI."""
+    found = shutil.which(name, path=os.pathsep.join((os.environ["PATH"], "/usr/sbin", *places)))
+    if not found:
+        assert not os.environ.get("CI"), f"{name} is not installed: see .ci/run"
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[int]:
+    """Run a PostgreSQL server; give its port."""
+    versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
+    pg_ctl, initdb = (_program(name, *versions[::-1]) for name in ("pg_ctl", "initdb"))
+    with _folder() as folder:
+        data, port = folder / "data", _free_port()
+        command = [*_USER, initdb, "-D", data, "-U", "airflow", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run(command, check=True, capture_output=True, cwd=folder)
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        control = [*_USER, pg_ctl, "-D", data, "-w", "-l", folder / "log"]
+        subprocess.run([*control, "-o", options, "start"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+        try:
+            yield port
+        finally:
+            subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder)
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[int]:
+    """Run a MariaDB server; give its port."""
+    server, install = _program("mariadbd"), _program("mariadb-install-db")
+    with _folder() as folder:
+        data, port = folder / "data", _free_port()
+        common = [f"--datadir={data}", "--no-defaults"]
+        subprocess.run(
+            [*_USER, install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+        )
+        command = [*_USER, server, *common[::-1], f"--port={port}", "--bind-address=127.0.0.1"]
+        command += [f"--socket={folder}/socket", f"--pid-file={folder}/pid", "--skip-name-resolve"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder)
+        try:
+            assert process.stderr
+            said = iter(process.stderr.readline, "")
+            assert any("ready for connections" in line for line in said), "mariadbd has ended"
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
+            process.stderr.close()
+
+
+def _sqlite(request: pytest.FixtureRequest) -> Database:
+    path = request.getfixturevalue("tmp_path") / "warehouse.db"
+    return Database("sqlite", {"conn_type": "sqlite", "host": str(path)}, f"sqlite:///{path}", ":{}")
+
+
+def _postgres(request: pytest.FixtureRequest) -> Database:
+    port = request.getfixturevalue("postgres_server")
+    there = f"postgresql+psycopg2://airflow@127.0.0.1:{port}"
+    name = _recreate(f"{there}/postgres", request)
+    fields = {"conn_type": "postgres", "host": "127.0.0.1", "port": port, "login": "airflow", "schema": name}
+    return Database("postgres", fields, f"{there}/{name}", "%({})s")
+
+
+def _mariadb(request: pytest.FixtureRequest) -> Database:
+    port = request.getfixturevalue("mariadb_server")
+    there = f"mysql+pymysql://root@127.0.0.1:{port}"
+    name = _recreate(there, request)
+    fields = {"conn_type": "pymysql", "host": "127.0.0.1", "port": port, "login": "root", "schema": name}
+    return Database("mariadb", fields, f"{there}/{name}?charset=utf8mb4", "%({})s")
+
+
+def _recreate(url: str, request: pytest.FixtureRequest) -> str:
+    """Make a database of the test's own."""
+    name = re.sub(r"\W", "", request.node.name)[:40].lower()
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return name
+
+
+def _hooks() -> Any:
+    """Return Airflow's own index of hooks by connection type."""
+    try:
+        from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime as Manager
+    except ImportError:  # Airflow 3.1
+        from airflow.providers_manager import ProvidersManager as Manager
+    return Manager().hooks
+
+
+@pytest.fixture(params=KINDS)
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """Give an empty database of each kind, known to Airflow as the connection ``warehouse``."""
+    made = {"sqlite": _sqlite, "postgres": _postgres, "mariadb": _mariadb}[request.param](request)
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(made.connection))
+    info = SimpleNamespace(
+        hook_class_name=f"{__name__}.{PyMySqlHook.__name__}",
+        connection_id_attribute_name=PyMySqlHook.conn_name_attr,
+    )
+    monkeypatch.setitem(_hooks(), PyMySqlHook.conn_type, info)
+    yield made
+    made.engine.dispose()
