@@ -122,7 +122,6 @@ def test_what_was_frozen_is_what_a_batch_reads(
     assert [lead.fields for lead in sandbox.lists[0].leads] == frozen(paths)
 
 
-@ONLY_SQLITE
 @pytest.mark.parametrize("sql", ["SELECT email FROM people WHERE email LIKE 'p%'", "SELECT email FROM people;"])
 def test_percent_signs_and_semicolons_are_left_alone(database: Database, tmp_path: Path, sql: str):
     people(database, 1)
@@ -292,7 +291,17 @@ def test_a_query_that_is_none(database: Database, tmp_path: Path):
     with pytest.raises(exceptions.MachFiveError, match=r"The query failed in the database \(\w+") as caught:
         Run(source(tmp_path, "SELECT nothing FROM people"))()
     assert "nothing" in str(caught.value)
+    # The drivers of MySQL call a wrong column an OperationalError, as they do a lost connection.
+    assert caught.value.retryable == (database.kind == "mariadb")
     assert database.run("SELECT email FROM people") == [(address(1),)]
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_an_address_in_what_the_database_says_is_not_repeated(database: Database, tmp_path: Path):
+    people(database, 1)
+    with pytest.raises(exceptions.ConfigurationError, match=r'type integer: "\(an address\)"') as caught:
+        Run(source(tmp_path, "SELECT email::integer AS email FROM people"))()
+    assert "p1" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
