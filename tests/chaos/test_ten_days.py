@@ -81,7 +81,7 @@ class Source:
         self.opted_out: list[str] = []
 
     def next_day(self, day: int) -> None:
-        """Add fifty people; two of the older ones and one of the new ones opt out, and one of them leaves the source."""
+        """Add fifty people; two older ones and a new one opt out, one of whom leaves the source."""
         older = [each for each in self.people if each not in self.opted_out][:2]
         new = [f"person{day:02}{number:02}@example.com" for number in range(NEW_A_DAY)]
         self.people += new
