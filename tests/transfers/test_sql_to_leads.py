@@ -29,7 +29,7 @@ TEXT = "VARCHAR(100)"
 def store() -> Iterator[None]:
     """Empty fsspec's own object store in memory."""
     fs = fsspec.filesystem("memory")
-    attach(protocol="memory", fs=fs)
+    attach(protocol="memory", conn_id="store", fs=fs)
     yield
     fs.store.clear()
 
@@ -214,9 +214,9 @@ def test_shards_without_a_manifest_were_left_by_a_killed_try(database: Database,
 def test_each_instance_has_a_folder_wherever_it_is(database: Database):
     people(database, 1)
     run_id = "manual__2026-11-20T00:00:00+00:00"
-    folder = "memory://crm/leads/"
+    folder = "memory://store@crm/leads/"
     (unmapped,) = Run(source(folder), run_id=run_id)()
-    assert unmapped.startswith("memory://crm/leads/crm/people/manual__2026-11-20T00=3A00=3A00=2B00=3A00/2")
+    assert unmapped.startswith("memory://store@crm/leads/crm/people/manual__2026-11-20T00=3A00=3A00=2B00=3A00/2")
     (mapped,) = Run(source(folder), run_id=run_id, map_index=3)()
     assert "=2B00=3A00/3/2" in mapped
     assert Run(source(folder), run_id=run_id)() == [unmapped]

@@ -25,29 +25,17 @@ if TYPE_CHECKING:
 
     from machfive_provider.api.models import GenerationOptions, Lead, LeadList
     from machfive_provider.hooks.machfive import MachFiveHook
-    from machfive_provider.leads.prepare import PreparedLeads
     from machfive_provider.leads.suppression import Selection
     from machfive_provider.purchase.buy import Submission
     from machfive_provider.purchase.decision import Adopt, WaitForUnanswered
     from machfive_provider.purchase.purchase import Purchase
 
-__all__ = ["Attempt", "Buyer", "cost_of_list", "find_campaign", "warn_of_unknown_fields"]
+__all__ = ["Attempt", "Buyer", "cost_of_list", "find_campaign"]
 
 # Seconds to wait after a 429 that is not about capacity and names no time: MachFive asks for restraint (docs/api.md).
 _PAUSE_AFTER_429 = 30.0
-_FIELDS_SHOWN = 20
 # Seconds from the search to the POST. After a longer pause the search is repeated: another try may have bought since.
 _SEARCH_VALID_FOR = 30.0
-
-
-def warn_of_unknown_fields(log: Any, source: str, prepared: PreparedLeads) -> None:
-    """Log the fields that MachFive does not have: once, for all leads together."""
-    if prepared.unknown_fields:
-        names = ", ".join(map(repr, prepared.unknown_fields[:_FIELDS_SHOWN]))
-        more = len(prepared.unknown_fields) - _FIELDS_SHOWN
-        log.warning(
-            "%s: MachFive has no fields for %s; left out.", source, f"{names} and {more} more" if more > 0 else names
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
 from machfive_provider.operators.filters import check_filters, select_leads
 from machfive_provider.operators.parameters import DuplicatePolicy, InvalidPolicy
+from machfive_provider.operators.prepared import prepare_leads
 from machfive_provider.operators.private import PrivateParameter
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class MachFiveCheckLeadsOperator(BaseOperator):
         with MachFiveHook(self.machfive_conn_id) as hook:
             campaign_id, campaign_name = find_campaign(hook, self.campaign_id, self.campaign_name)
         for path in self._sources():
-            prepared = self._prepare(path)
+            prepared = prepare_leads(self, path)
             selection = select_leads(self, prepared.leads, self.log)
             cost = credits_needed(len(selection.leads), options)
             batches[digest_of_what(campaign_id, sorted_leads(prepared.leads), options)] = cost
@@ -165,16 +166,6 @@ class MachFiveCheckLeadsOperator(BaseOperator):
         if self.leads_path is None or isinstance(self.leads_path, str):
             return [self.leads_path]
         return list(self.leads_path)
-
-    def _prepare(self, path: str | None) -> Any:
-        from machfive_provider.leads.prepare import prepare, read_leads
-        from machfive_provider.operators.buying import warn_of_unknown_fields
-
-        source = "leads" if path is None else f"leads_path {path!r}"
-        rows = read_leads(self.leads if path is None else None, path, self.columns)
-        prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead, source, self.columns)
-        warn_of_unknown_fields(self.log, source, prepared)
-        return prepared
 
 
 def _summary(found: Mapping[str, int], batches: int, campaign: str) -> str:

@@ -16,23 +16,22 @@ from machfive_provider.operators import parameters
 from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator, bought_list_failed
 from machfive_provider.operators.check import check_approved
+from machfive_provider.operators.expected import expected_of_purchase
 from machfive_provider.operators.filters import check_filters, is_suppressed_by, select_leads, suppression_of
 from machfive_provider.operators.generate_single import MachFiveGenerateOperator
 from machfive_provider.operators.parameters import DuplicatePolicy, ExistingPolicy, InvalidPolicy
+from machfive_provider.operators.prepared import prepare_leads
 from machfive_provider.operators.private import PrivateParameter
 from machfive_provider.status import end_of, tell, told
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from machfive_provider.api.models import GenerationOptions, Lead, LeadList
-    from machfive_provider.delivery.count import Expected
+    from machfive_provider.api.models import GenerationOptions, LeadList
     from machfive_provider.delivery.destination import Destination
-    from machfive_provider.leads.prepare import PreparedLeads
-    from machfive_provider.leads.suppression import Selection, Suppression
+    from machfive_provider.leads.suppression import Selection
     from machfive_provider.operators.buying import Attempt
     from machfive_provider.purchase.purchase import Purchase
-    from machfive_provider.purchase.tag import Tag
 
 __all__ = ["MachFiveGenerateBatchOperator", "MachFiveGenerateOperator"]
 
@@ -261,7 +260,10 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         from machfive_provider.purchase.purchase import BATCH
 
         self._check(rendered=True)
-        prepared, options = self._prepare(), build_options(parameters.named_options(self), self.options)
+        prepared, options = (
+            prepare_leads(self, self.leads_path),
+            build_options(parameters.named_options(self), self.options),
+        )
         if self.suppress is None and self.skip_already_written is None:
             self._guard_spending(len(prepared.leads), options)
         destination = self._destination()
@@ -296,19 +298,6 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             destination.check(must_be_new=True)
         return selection
 
-    def _prepare(self) -> PreparedLeads:
-        from machfive_provider.leads.prepare import prepare, read_leads
-        from machfive_provider.operators.buying import warn_of_unknown_fields
-
-        source = "leads" if self.leads_path is None else f"leads_path {self.leads_path!r}"
-        rows = read_leads(self.leads, self.leads_path, self.columns)
-        prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead, source, self.columns)
-        warn_of_unknown_fields(self.log, source, prepared)
-        if prepared.skipped:
-            shown = "; ".join((*prepared.invalid, *prepared.duplicates)[:10])
-            self.log.warning("%s: %d of %d leads skipped: %s.", source, prepared.skipped, prepared.given, shown)
-        return prepared
-
     def _guard_spending(self, leads: int, options: GenerationOptions) -> int:
         """Return what so many leads cost."""
         from machfive_provider.purchase.purchase import credits_needed
@@ -339,7 +328,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         from machfive_provider.delivery.report import report_export
 
         form, suppression = format_for(self.export_to, self.export_format), suppression_of(self)
-        expected = self._expected(batch, suppression)
+        expected = expected_of_purchase(self, batch, suppression)
         with self.hook() as hook:
             figures = write_export(
                 hook,
@@ -352,38 +341,3 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
                 is_suppressed=is_suppressed_by(suppression),
             )
         report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
-
-    def _expected(self, batch: Mapping[str, Any], suppression: Suppression | None) -> Expected:
-        """Return what should come back: the leads, or only their number if they are not the same when read again."""
-        from machfive_provider.delivery.count import Expected
-        from machfive_provider.leads.prepare import prepare, read_leads
-        from machfive_provider.purchase.options import build_options
-        from machfive_provider.purchase.tag import Tag
-
-        try:
-            rows = read_leads(self.leads, self.leads_path, self.columns)
-            prepared = prepare(rows, self.on_invalid_lead, self.on_duplicate_lead, columns=self.columns)
-            options = build_options(parameters.named_options(self), self.options)
-            (tag,) = Tag.all_in(batch["tag"])
-            leads = self._sent(tag, batch["campaign_id"], prepared.leads, options)
-        except (exceptions.MachFivePermanentError, KeyError, ValueError):
-            leads = None
-        if leads is not None:
-            kept = [lead for lead in leads if not (suppression and suppression.covers(lead.email))]
-            return Expected.of(kept, options.get("email_count"))
-        self.log.warning("The leads are not those that were submitted any more: they are counted, not compared.")
-        return Expected(batch.get("leads_submitted"))
-
-    def _sent(
-        self, tag: Tag, campaign_id: str, leads: Sequence[Lead], options: GenerationOptions
-    ) -> Sequence[Lead] | None:
-        """Return the leads that were bought under this tag; None if they cannot be told from what is read now."""
-        from machfive_provider.purchase.tag import digest_of_leads, digest_of_what, sorted_leads
-
-        texts = sorted_leads(leads)
-        if tag.what != digest_of_what(campaign_id, texts, options):
-            return None
-        if tag.sent == digest_of_leads(texts):
-            return leads
-        selected = select_leads(self, leads, self.log).leads
-        return selected if tag.sent == digest_of_leads(sorted_leads(selected)) else None

@@ -15,6 +15,7 @@ from machfive_provider.operators import parameters
 from machfive_provider.operators.base import ListWaitingOperator, bought_list_failed
 from machfive_provider.operators.filters import check_filters, select_leads
 from machfive_provider.operators.parameters import ExistingPolicy
+from machfive_provider.operators.prepared import log_left_out
 from machfive_provider.operators.private import PrivateParameter
 from machfive_provider.status import end_of, tell
 
@@ -171,7 +172,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
 
     def _submit(self, context: Context, attempt: Attempt) -> Any:
         from machfive_provider.leads.prepare import single_lead
-        from machfive_provider.operators.buying import Buyer, warn_of_unknown_fields
+        from machfive_provider.operators.buying import Buyer
         from machfive_provider.purchase.options import build_options
         from machfive_provider.purchase.purchase import BATCH, SINGLE
 
@@ -180,7 +181,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
             single_lead(self.lead, self.columns),
             build_options(parameters.named_options(self), self.options),
         )
-        warn_of_unknown_fields(self.log, "lead", prepared)
+        log_left_out(self.log, "lead", prepared)
         buyer = Buyer(
             task=self,
             context=context,

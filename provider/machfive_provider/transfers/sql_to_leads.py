@@ -15,6 +15,7 @@ from machfive_provider.formatting import counted, kind_of
 from machfive_provider.leads.columns import Columns, check_columns
 from machfive_provider.operators import parameters
 from machfive_provider.operators.parameters import DuplicatePolicy, InvalidPolicy
+from machfive_provider.operators.prepared import log_left_out
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -150,7 +151,6 @@ class SqlToMachFiveLeadsOperator(BaseOperator):
     def _prepare(self, engine: Engine) -> PreparedLeads | None:
         """Return the checked leads, None if the query returns no row."""
         from machfive_provider.leads.prepare import prepare
-        from machfive_provider.operators.buying import warn_of_unknown_fields
 
         source = f"the query on {self.sql_conn_id!r}"
         with engine.connect() as connection:
@@ -161,10 +161,7 @@ class SqlToMachFiveLeadsOperator(BaseOperator):
             if first is None:
                 return None
             prepared = prepare(chain([first], rows), self.on_invalid_lead, self.on_duplicate_lead, source, self.columns)
-        warn_of_unknown_fields(self.log, source, prepared)
-        if prepared.skipped:
-            shown = "; ".join((*prepared.invalid, *prepared.duplicates)[:10])
-            self.log.warning("%s: %d of %d leads skipped: %s.", source, prepared.skipped, prepared.given, shown)
+        log_left_out(self.log, source, prepared)
         return prepared
 
     def _rows(self, connection: Any, source: str) -> Iterator[Row]:
