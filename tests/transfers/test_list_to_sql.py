@@ -229,3 +229,13 @@ def test_refused_before_waiting(
 
 def test_a_mapped_instance_is_called_by_its_list():
     assert transfer("7f073687").label == "7f073687"
+
+
+@ONLY_SQLITE
+def test_who_opted_out_gets_no_row(database: Database, sandbox: Sandbox, connect: Connect):
+    connect(sandbox)
+    list_id = bought(sandbox)
+    run = Run(transfer(list_id, expected_leads=list(LEADS), suppress=[LEADS[0]["email"]]))
+    run()
+    assert {row[0] for row in emails(database, list_id)} == {lead["email"] for lead in LEADS[1:]}
+    assert run.xcoms["machfive_export"].items() >= {"leads": 2, "missing": 0, "suppressed_later": 1}.items()
