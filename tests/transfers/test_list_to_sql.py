@@ -115,6 +115,16 @@ def test_an_export_that_is_not_ready_is_waited_for(
 
 
 @ONLY_SQLITE
+def test_what_was_taken_out_of_a_text_is_told(database: Database, sandbox: Sandbox, connect: Connect, logs: Logs):
+    connect(sandbox)
+    with MachFiveHook() as hook:
+        list_id = hook.generate_batch(sandbox.campaign_id, [Lead("a@example.com", company="A\0cme")]).list_id
+    Run(transfer(list_id))()
+    assert {row[5] for row in emails(database, list_id)} == {"Acme"}
+    assert [line for line in logs.warnings if f"texts of list {list_id} held characters" in line]
+
+
+@ONLY_SQLITE
 def test_an_asset_event_tells_where_the_emails_are(database: Database, sandbox: Sandbox, connect: Connect):
     connect(sandbox)
     asset = Asset("emails")
@@ -224,7 +234,7 @@ def test_refused_before_waiting(
 ):
     connect(slow_sandbox)
     with pytest.raises(exceptions.ConfigurationError, match=message):
-        Run(transfer(**{"list_id": bought(slow_sandbox), **arguments}))()
+        Run(transfer(**{"list_id": bought(slow_sandbox), "deferrable": True, **arguments}))()
 
 
 def test_a_mapped_instance_is_called_by_its_list():

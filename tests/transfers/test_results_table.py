@@ -240,7 +240,7 @@ def test_a_table_of_ones_own_may_have_more_columns(database: Database):
 
 @pytest.mark.parametrize("database", ["postgres", "mariadb"], indirect=True)
 def test_what_the_database_refuses_is_told_without_the_lead(database: Database):
-    database.run(f"CREATE TABLE emails ({ALL.replace('name TEXT', 'name VARCHAR(3)')})")
+    database.run(f"CREATE TABLE emails ({ALL.replace('name TEXT', 'name INTEGER')})")
     with pytest.raises(
         exceptions.ConfigurationError, match=r"Writing to the table 'emails' failed in the database"
     ) as caught:
