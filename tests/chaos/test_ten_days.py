@@ -38,6 +38,7 @@ with DAG(
 ):
     MachFiveGenerateBatchOperator(
         task_id="write",
+        depends_on_past=True,
         leads_path=FOLDER + "/leads-{{ run_id }}.csv",
         suppress=FOLDER + "/opt-outs.txt",
         skip_already_written=FOLDER + "/emails-*.jsonl",

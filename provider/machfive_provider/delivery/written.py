@@ -69,8 +69,13 @@ def _matching(pattern: str) -> Iterator[str]:
             return
         folder, slash, begun = base.rpartition("/")
         root = _path(folder + slash or ".")
-        if root.exists():
-            yield from sorted(str(each) for each in root.glob(begun + star + rest) if each.is_file())
+        at = root.path.rstrip("/")
+        # Not by the path's own glob and joins: in Airflow 3.1 they raise deprecation warnings.
+        root.fs.invalidate_cache()
+        found = root.fs.glob(f"{at}/{begun}{star}{rest}", detail=True)
+        names = sorted(name for name, about in found.items() if about["type"] != "directory")
+        below = (name.lstrip("/").removeprefix(at.lstrip("/")).lstrip("/") for name in names)
+        yield from (f"{str(root).rstrip('/')}/{each}" for each in below)
     except Exception as error:
         raise ConfigurationError(
             f"skip_already_written {pattern!r} cannot be looked up ({type(error).__name__}: {error}). Nothing was sent."
