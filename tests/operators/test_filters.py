@@ -165,6 +165,9 @@ def test_a_single_lead(deferrable: bool, sandbox: Sandbox):
     assert sandbox.purchases == []
     Run(task(suppress=["example.org"]))()
     assert len(sandbox.purchases) == 1
+    with pytest.raises(AirflowSkipException, match="has opted out since it was bought"):
+        Run(task(suppress=["example.com"]), try_number=2, clears=1)()
+    assert len(sandbox.purchases) == 1
 
 
 @pytest.mark.parametrize("filters", [{"suppress": "/no/such/file.csv"}, {"suppress": ["n/a"]}])

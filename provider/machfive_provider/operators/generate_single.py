@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.providers.common.compat.sdk import AirflowSkipException, conf
 
 from machfive_provider import exceptions
 from machfive_provider.formatting import counted
 from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
 from machfive_provider.operators.base import ListWaitingOperator, bought_list_failed
-from machfive_provider.operators.filters import check_filters, select_leads
+from machfive_provider.operators.filters import check_filters, select_leads, suppression_of
 from machfive_provider.operators.parameters import ExistingPolicy
 from machfive_provider.operators.prepared import log_left_out
 from machfive_provider.operators.private import PrivateParameter
@@ -39,8 +39,8 @@ class MachFiveGenerateOperator(ListWaitingOperator):
     :param lead: a mapping, an XComArg or a JSON object as text
     :param columns: MachFive's fields to keys of yours: ``{"email": "Mail", "name": ["First", "Last"]}``. Default: by
         the keys' names, docs/leads.md
-    :param suppress: who must never be written to, as for the batch operator: the task is skipped if the lead is among
-        them and is not bought yet. Default: nobody
+    :param suppress: who must never be written to, as for the batch operator: if the lead is among them, nothing is
+        bought or delivered and the task is skipped. Default: nobody
     :param campaign_id: the campaign's UUID; either this or ``campaign_name``
     :param campaign_name: the campaign's exact name, whatever the case
     :param list_name: shown in the MachFive app, before a tag of ours. Default: DAG and task
@@ -155,6 +155,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
             raise bought_list_failed(lead_list.id, self.max_resubmissions)
         tell(context, "completed", **end_of(lead_list))
         wanted = single_lead(self.lead, self.columns).leads[0].key
+        self._skip_if_suppressed(lead_list.id, wanted)
         options = build_options(parameters.named_options(self), self.options)
         with self.hook() as hook:
             lead = find_lead(hook.stream_export(lead_list.id, "json"), wanted)
@@ -202,6 +203,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         if bought.answer is None:
             return buyer.wait_for(bought, attempt)
         tell(context, "completed", emails_created=len(bought.answer.sequence))
+        self._skip_if_suppressed(bought.list_id, prepared.leads[0].key)
         written, left = len(bought.answer.sequence), bought.answer.credits_remaining
         self.log.info(
             "%s written. Credits left in the workspace: %s.",
@@ -210,6 +212,14 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         )
         self._warn_if_short(bought.list_id, bought.answer.sent, options)
         return bought.answer.to_json()
+
+    def _skip_if_suppressed(self, list_id: str, address: str) -> None:
+        """Deliver nothing for a lead that has opted out since it was bought."""
+        suppression = suppression_of(self)
+        if suppression and suppression.covers(address):
+            raise AirflowSkipException(
+                f"The lead of list {list_id} has opted out since it was bought: its emails are not delivered."
+            )
 
     def _warn_if_short(self, list_id: str, sequence: Any, options: GenerationOptions) -> None:
         from machfive_provider.delivery.count import short_sequence
