@@ -1,8 +1,11 @@
-"""Every day from a query to a table: whoever is new in `contacts` is written to, and the emails land in `emails`.
+"""Every day from PostgreSQL to PostgreSQL: who came into `contacts` is written to, the emails land in `emails`.
+
+Each run asks for the people of its own data interval, so a backfill of last week writes to last week's people, each
+once. Whoever has emails already is left out, whatever day it is.
 
 A person without a row in `emails` is taken for one who was not written to yet. So a run must not begin while another is
-at work, and not after one that has bought emails and failed to save them: both would buy the same people again. That is
-what `max_active_runs` and the two parameters of `find_new_people` that wait for the run before are for.
+at work, nor after one that has bought emails and failed to save them: both would buy the same person again.
+`max_active_runs=1` and `wait_for_previous_run` see to that.
 """
 
 from __future__ import annotations
@@ -11,21 +14,18 @@ import os
 from pathlib import Path
 
 import pendulum
-from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, task_group
+from airflow.sdk import DAG
+from airflow.timetables.interval import CronDataIntervalTimetable
 
-from machfive_provider.operators.generate import MachFiveGenerateBatchOperator
-from machfive_provider.transfers.list_to_sql import MachFiveToSqlOperator
-from machfive_provider.transfers.sql_to_leads import SqlToMachFiveLeadsOperator
+from machfive_provider.pipeline.task_group import machfive_pipeline
 
 RESULTS = os.environ.get("MACHFIVE_RESULTS", str(Path.cwd() / "results"))
-WAREHOUSE = "warehouse"  # a connection of any SQL database
-TABLE = "emails"
 
 with DAG(
     dag_id="machfive_warehouse",
     description="New people in a table, their emails in another, every day",
-    schedule="@daily",
+    # With "@daily" alone a run of Airflow 3 has no interval: both of its ends are the same moment.
+    schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1,
@@ -33,37 +33,25 @@ with DAG(
     tags=["machfive", "example"],
     doc_md=__doc__,
 ) as dag:
-    people = SqlToMachFiveLeadsOperator(
-        task_id="find_new_people",
-        sql_conn_id=WAREHOUSE,
-        sql="SELECT email, full_name, job_title, company FROM contacts WHERE opted_out = 0 ORDER BY email",
-        skip_already_written=TABLE,
+    machfive_pipeline(
+        sql="""
+            SELECT email, full_name, job_title, company FROM contacts
+            WHERE created_at >= %(since)s AND created_at < %(until)s AND NOT opted_out
+            ORDER BY email
+        """,
+        sql_conn_id="warehouse",
+        sql_parameters={"since": "{{ data_interval_start }}", "until": "{{ data_interval_end }}"},
+        skip_already_written="emails",
         leads_folder=f"{RESULTS}/leads",  # in production a bucket that all workers reach
         batch_size=500,
         on_invalid_lead="skip",
         on_duplicate_lead="first",
-        depends_on_past=True,
-        wait_for_downstream=True,
+        campaign_name=os.environ.get("MACHFIVE_CAMPAIGN", "Spring Outreach"),
+        email_count=3,
+        email_signature="Alex Morgan\nNorthwind Analytics",
+        max_credits=1000,
+        poll_interval=10,
+        to_table="emails",
+        on_missing_leads="warn",
+        wait_for_previous_run=True,
     )
-
-    @task_group
-    def shard(leads_path: str) -> None:
-        """Buy one batch, and write its emails to the table. A batch that fails holds back its own emails only."""
-        bought = MachFiveGenerateBatchOperator(
-            task_id="write_emails",
-            leads_path=leads_path,
-            campaign_name=os.environ.get("MACHFIVE_CAMPAIGN", "Spring Outreach"),
-            email_count=3,
-            email_signature="Alex Morgan\nNorthwind Analytics",
-            max_credits=500,
-            deferrable=True,
-            poll_interval=10,
-        )
-        MachFiveToSqlOperator(
-            task_id="save_emails", list_id=bought.output, sql_conn_id=WAREHOUSE, table=TABLE, on_missing_leads="warn"
-        )
-
-    # Right behind find_new_people, because wait_for_downstream looks no further.
-    saved = EmptyOperator(task_id="all_saved", trigger_rule="none_failed")
-    people >> saved
-    shard.expand(leads_path=people.output) >> saved

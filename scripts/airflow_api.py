@@ -131,6 +131,21 @@ class AirflowApi:
             body["dag_run_id"] = run_id
         return str(self._call("POST", f"/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
 
+    def run_ids(self, dag_id: str) -> list[str]:
+        """Return the runs of a DAG, whoever created them."""
+        return [
+            run["dag_run_id"] for run in self._call("GET", f"/dags/{dag_id}/dagRuns", params={"limit": 100})["dag_runs"]
+        ]
+
+    def question(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any] | None:
+        """Return what a human-in-the-loop task asks and was answered; None if it has not asked yet."""
+        found = self._call("GET", f"{_task_path(dag_id, run_id, task_id)}/-1/hitlDetails", missing=None)
+        return dict(found) if found else None
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
+        """Choose an option of a human-in-the-loop task, as its user would under Required actions."""
+        self._call("PATCH", f"{_task_path(dag_id, run_id, task_id)}/-1/hitlDetails", json={"chosen_options": [option]})
+
     def create_pool(self, name: str, slots: int, *, include_deferred: bool = False) -> None:
         """Create a pool of task slots."""
         body = {"name": name, "slots": slots, "include_deferred": include_deferred}

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from machfive_provider.sandbox import Sandbox, SandboxSettings
@@ -30,6 +33,7 @@ from airflow.sdk import DAG, task
 
 from machfive_provider.operators.export import MachFiveExportListOperator
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator, MachFiveGenerateOperator
+from machfive_provider.pipeline.task_group import machfive_pipeline
 from machfive_provider.sensors.lead_list import MachFiveListSensor
 
 RESULTS = os.environ["MACHFIVE_RESULTS"]
@@ -80,6 +84,26 @@ with dag("mapped") as mapped:
         leads=shards()
     )
 
+with dag("pipeline") as pipeline:
+    machfive_pipeline(
+        leads_path=f"{RESULTS}/three.csv",
+        leads_folder=f"{RESULTS}/folder",
+        batch_size=2,
+        to_table="emails",
+        to_sql_conn_id="warehouse",
+        export_to=f"{RESULTS}/three.parquet",
+        poll_interval=1,
+        **COMMON,
+    )
+
+with dag("nobody") as nobody:
+    machfive_pipeline(
+        leads_path=f"{RESULTS}/nobody.csv",
+        leads_folder=f"{RESULTS}/folder",
+        export_to=f"{RESULTS}/nobody.json",
+        **COMMON,
+    )
+
 with dag("refused") as refused:
     MachFiveGenerateBatchOperator(task_id="write", leads=LEADS, retries=3, deferrable=True, **COMMON)
 '''
@@ -128,6 +152,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
             "AIRFLOW_CONN_MACHFIVE_DEFAULT": json.dumps(
                 {"conn_type": "machfive", "host": sandbox.base_url, "password": sandbox.api_key}
             ),
+            "AIRFLOW_CONN_WAREHOUSE": json.dumps({"conn_type": "sqlite", "host": str(home / "warehouse.db")}),
             "MACHFIVE_CAMPAIGN": sandbox.workspaces[0].campaigns[0].name,
             "MACHFIVE_RESULTS": str(home / "results"),
         }
@@ -140,7 +165,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
             return done.stdout + done.stderr
 
         python("-m", "airflow", "db", "migrate")
-        output = python("run.py", "results.json", *NAMES, "mapped")
+        (home / "results" / "three.csv").write_text("email\n" + "".join(f"{each}@example.com\n" for each in "abc"))
+        (home / "results" / "nobody.csv").write_text("email,name\n")
+        output = python("run.py", "results.json", *NAMES, "mapped", "pipeline", "nobody")
         results = json.loads((home / "results.json").read_text())
         sandbox.workspaces[0].credits = 0
         output += python("run.py", "refused.json", "refused")
@@ -148,7 +175,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         yield Outcome(sandbox, results, home / "results", output)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "mapped"])
+@pytest.mark.parametrize("name", [*NAMES, "mapped", "pipeline"])
 def test_the_run_succeeds(outcome: Outcome, name: str):
     assert outcome.results[name]["state"] == "success"
     assert set(outcome.results[name]["tasks"].values()) == {"success"}
@@ -167,9 +194,33 @@ def test_the_files_are_there(outcome: Outcome):
     assert "li.wei@example.org" in (outcome.folder / "chain.csv").read_text()
 
 
+def test_the_pipeline_writes_the_table_and_one_file(outcome: Outcome):
+    shards = {"machfive.batch.save_emails0", "machfive.batch.save_emails1"}
+    assert shards <= set(outcome.results["pipeline"]["tasks"])
+    with closing(sqlite3.connect(outcome.folder.parent / "warehouse.db")) as database:
+        rows = database.execute("SELECT list_id, email, step, body FROM emails").fetchall()
+    table = pyarrow.parquet.read_table(outcome.folder / "three.parquet").to_pylist()
+    assert [(each["list_id"], each["email"], each["step"], each["body"]) for each in table] == sorted(
+        rows, key=lambda row: row[1:3]
+    )
+    assert {each["email"] for each in table} == {"a@example.com", "b@example.com", "c@example.com"}
+
+
+def test_a_pipeline_without_anybody_ends_well(outcome: Outcome):
+    tasks = {name.removeprefix("machfive."): state for name, state in outcome.results["nobody"]["tasks"].items()}
+    assert outcome.results["nobody"]["state"] == "success"
+    assert tasks == {
+        "freeze_leads": "success",
+        "check_leads": "success",
+        "batch.write_emails": "skipped",
+        "summary": "success",
+    }
+    assert not (outcome.folder / "nobody.json").exists()
+
+
 def test_every_purchase_is_made_once(outcome: Outcome):
     names = [purchase.list_name for purchase in outcome.sandbox.purchases]
-    assert len(names) == len(set(names)) == len(NAMES) + 2
+    assert len(names) == len(set(names)) == len(NAMES) + 2 + 2
     sent = [request for request in outcome.sandbox.requests if request.method == "POST"]
     assert len(sent) == len(names) + 1  # the refused one
 

@@ -86,6 +86,7 @@ def test_parsing_a_dag_loads_no_http_client_and_no_trigger():
         "import machfive_provider.operators.generate, machfive_provider.operators.export; "
         "import machfive_provider.sensors.lead_list; import machfive_provider.triggers.list_event; "
         "import machfive_provider.transfers.sql_to_leads, machfive_provider.transfers.list_to_sql; "
+        "import machfive_provider.pipeline.task_group; "
         "new = set(sys.modules) - before; "
         "heavy = ('httpx', 'ijson', 'tenacity', 'email_validator', 'pyarrow', 'sqlalchemy'); "
         "own = ('machfive_provider.api.client', 'machfive_provider.triggers.lead_list'); "

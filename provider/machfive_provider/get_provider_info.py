@@ -59,6 +59,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "transfers": [
             _transfer("Common SQL", _INTEGRATION, "transfers.sql_to_leads"),
+            _transfer("Common IO", _INTEGRATION, "transfers.file_to_leads"),
             _transfer(_INTEGRATION, "Common SQL", "transfers.list_to_sql"),
         ],
         "connection-types": [

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import Engine
 
 from machfive_provider.api import protocol
 from machfive_provider.api.client import MachFiveClient
@@ -22,6 +23,7 @@ from machfive_provider.api.models import Lead
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.live_airflow import LiveAirflow
 from tests.e2e.mail_sink import MailSink, running_sink
+from tests.transfers.conftest import running_postgres
 
 ROOT = Path(__file__).parents[2]
 DAG_IDS = (
@@ -30,6 +32,11 @@ DAG_IDS = (
     "machfive_single_lead",
     "machfive_wait_for_list",
     "machfive_warehouse",
+    "machfive_approval",
+    "machfive_drop_folder",
+    "e2e_pipeline",
+    "e2e_rejected",
+    "e2e_approval_timeout",
     "e2e_batch_on_worker",
     "e2e_single_on_worker",
     "e2e_sensor_on_worker",
@@ -41,6 +48,13 @@ DAG_IDS = (
 )
 PAGE_DAG, PAGE_CONN, SHARDS = "e2e_page_shards", "machfive_shards", 20
 NEW_CONN = "machfive_new"  # nothing was ever made in its workspace
+PEOPLE = """
+CREATE TABLE contacts AS
+SELECT 'person' || n % 600 || '@warehouse.example.com' AS email, 'Person ' || n AS full_name, 'COO' AS job_title,
+       'Reyes Logistics' AS company, n = 7 AS opted_out,
+       date_trunc('day', now(), 'UTC') - interval '3 hours' AS created_at
+FROM generate_series(0, 600) n
+"""
 USERS = {"viewer": "viewer", "user": "user"}  # beside the admin
 SETTINGS = SandboxSettings(workspaces=3, processing_seconds=5, generate_seconds=2, credits=5000, concurrency=20)
 
@@ -74,14 +88,22 @@ def mails() -> Iterator[MailSink]:
 
 
 @pytest.fixture(scope="session")
-def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a database of 600 people, of whom one has opted out and one is there twice."""
-    path = tmp_path_factory.mktemp("warehouse") / "warehouse.db"
-    people = [(f"person{number}@warehouse.example.com", f"Person {number}", number == 7) for number in range(600)]
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute("CREATE TABLE contacts (email, full_name, job_title, company, opted_out)")
-        database.executemany("INSERT INTO contacts VALUES (?, ?, 'COO', 'Reyes Logistics', ?)", [*people, people[0]])
-    return path
+def warehouse() -> Iterator[Engine | None]:
+    """Make a database of 600 people of yesterday, of whom one has opted out and one is there twice.
+
+    None without a PostgreSQL, as on a machine that only has Python, make and git.
+    """
+    with ExitStack() as stack:
+        try:
+            port = stack.enter_context(running_postgres())
+        except pytest.skip.Exception:
+            yield None
+            return
+        engine = create_engine(f"postgresql+psycopg2://airflow@127.0.0.1:{port}/postgres")
+        stack.callback(engine.dispose)
+        with engine.begin() as database:
+            database.execute(text(PEOPLE))
+        yield engine
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +111,7 @@ def live(
     sandbox: Sandbox,
     shards: Sandbox,
     results: Path,
-    warehouse: Path,
+    warehouse: Engine | None,
     mails: MailSink,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[LiveAirflow]:
@@ -103,7 +125,9 @@ def live(
         f"AIRFLOW_CONN_MACHFIVE_{name}": json.dumps({"conn_type": "machfive", "host": host, "password": key})
         for name, host, key in hosts
     }
-    connections["AIRFLOW_CONN_WAREHOUSE"] = json.dumps({"conn_type": "sqlite", "host": str(warehouse)})
+    if warehouse:
+        fields = {"host": warehouse.url.host, "port": warehouse.url.port, "login": "airflow", "schema": "postgres"}
+        connections["AIRFLOW_CONN_WAREHOUSE"] = json.dumps({"conn_type": "postgres", **fields})
     # Loopback, so without TLS.
     connections["AIRFLOW_CONN_SMTP_DEFAULT"] = json.dumps(
         {

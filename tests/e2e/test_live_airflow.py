@@ -6,12 +6,15 @@ slowest run.
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 import socket
 import sqlite3
 from collections.abc import Callable
 from configparser import ConfigParser
 from contextlib import closing, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,16 +24,26 @@ import psutil
 import pytest
 from cryptography.fernet import Fernet
 from packaging.version import Version
+from sqlalchemy import text
+from sqlalchemy.engine import Engine
 
 from machfive_provider.sandbox import Sandbox
 from scripts.airflow_api import FINISHED
 from scripts.guard import session_members
 from scripts.live_airflow import DagRunResult, LiveAirflow
-from tests.e2e.conftest import DAG_IDS
+from tests.e2e.conftest import DAG_IDS, ROOT
 
 pytestmark = pytest.mark.live
 TIMEOUT = 150.0
-MEANT_TO_FAIL = ("e2e_payment_required", "e2e_forbidden")
+LEADS = ROOT / "example_dags" / "data" / "leads.csv"
+WAITING = ("awaiting_input", "deferred")  # for a person: before Airflow 3.3 the second
+MEANT_TO_FAIL = ("e2e_payment_required", "e2e_forbidden", "e2e_rejected", "e2e_approval_timeout")
+ANSWERS = (
+    ("machfive_approval", "approve", "Approve"),
+    ("e2e_pipeline", "machfive.approve", "Approve"),
+    ("e2e_rejected", "machfive.approve", "Reject"),
+)
+BY_AN_EVENT = "machfive_drop_folder"
 Finish = Callable[[str], DagRunResult]
 
 
@@ -60,18 +73,47 @@ def faults(sandbox: Sandbox) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def run_ids(live: LiveAirflow, faults: dict[str, Any]) -> dict[str, str]:
-    created = {dag_id: live.create_run(dag_id) for dag_id in sorted(DAG_IDS)}
-    for dag_id in created:
+def run_ids(live: LiveAirflow, faults: dict[str, Any], warehouse: Any, results: Path) -> dict[str, str]:
+    """Create all runs, but for the one that the dropped file starts."""
+    (results / "drop").mkdir()
+    shutil.copy(LEADS, results / "drop" / "leads.csv")
+    (results / "drop" / "READY").touch()
+    known = sorted({*DAG_IDS} - {BY_AN_EVENT} - ({"machfive_warehouse"} if warehouse is None else set()))
+    # The interval of a run is that before its logical date.
+    dates = {"machfive_warehouse": datetime.now(UTC)}
+    created = {dag_id: live.create_run(dag_id, logical_date=dates.get(dag_id)) for dag_id in known}
+    for dag_id in (BY_AN_EVENT, *created):
         live.unpause(dag_id)
     return created
 
 
 @pytest.fixture(scope="module")
-def finish(live: LiveAirflow, run_ids: dict[str, str]) -> Finish:
+def answers(live: LiveAirflow, run_ids: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Answer what people are asked; return what that was, by DAG."""
+    return {dag_id: answer(live, dag_id, run_ids[dag_id], task_id, option) for dag_id, task_id, option in ANSWERS}
+
+
+def answer(live: LiveAirflow, dag_id: str, run_id: str, task_id: str, option: str) -> dict[str, Any]:
+    live.wait_until(
+        dag_id,
+        run_id,
+        lambda run: any(task.task_id == task_id and task.state in WAITING for task in run.tasks),
+        timeout=TIMEOUT,
+    )
+    asked = live.question(dag_id, run_id, task_id)
+    assert asked
+    live.answer(dag_id, run_id, task_id, option)
+    return asked
+
+
+@pytest.fixture(scope="module")
+def finish(live: LiveAirflow, run_ids: dict[str, str], answers: dict[str, Any]) -> Finish:
     """Wait for a DAG's run to end, or for a retry: no scenario here has a retry."""
 
     def finish(dag_id: str) -> DagRunResult:
+        if dag_id == BY_AN_EVENT:
+            live.wait_for(f"run of {dag_id}", lambda: bool(live.run_ids(dag_id)), timeout=TIMEOUT)
+            (run_ids[dag_id],) = live.run_ids(dag_id)
         run = live.wait_until(
             dag_id,
             run_ids[dag_id],
@@ -135,14 +177,88 @@ def test_shards_are_mapped_and_each_buys_its_own_batch(finish: Finish, live: Liv
     assert len(lists) == 3
 
 
-def test_a_query_becomes_rows_and_nobody_is_bought_twice(finish: Finish, sandbox: Sandbox, warehouse: Path) -> None:
-    """Unpaused, the DAG has a scheduled run beside the one that was triggered."""
-    assert finish("machfive_warehouse").state == "success"
-    with closing(sqlite3.connect(warehouse)) as database:
-        (found,) = database.execute("SELECT count(*), count(DISTINCT email), count(DISTINCT list_id) FROM emails")
+def test_a_query_becomes_rows_and_nobody_is_bought_twice(
+    finish: Finish, live: LiveAirflow, sandbox: Sandbox, warehouse: Engine | None
+) -> None:
+    """Unpaused, the DAG has a scheduled run beside the one that was triggered, with the same interval."""
+    if warehouse is None:
+        pytest.skip("PostgreSQL is not installed")
+    finish("machfive_warehouse")
+    runs = [live.wait("machfive_warehouse", each, TIMEOUT) for each in live.run_ids("machfive_warehouse")]
+    assert [run.state for run in runs] == ["success"] * 2
+    with warehouse.connect() as database:
+        (found,) = database.execute(
+            text("SELECT count(*), count(DISTINCT email), count(DISTINCT list_id) FROM emails")
+        ).fetchall()
     assert found == (3 * 599, 599, 2)
     bought = [email for each in sandbox.purchases for email in each.emails if email.endswith("@warehouse.example.com")]
     assert (len(bought), len(set(bought))) == (599, 599)
+    told = [live.xcom(run.dag_id, run.run_id, "machfive.summary", "machfive_summary") for run in runs]
+    figures = sorted((each["leads_given"], each["already_written"], each["credits"], each["table"]) for each in told)
+    assert figures == [(600, 0, 599, "emails"), (600, 599, 0, None)]
+
+
+def test_an_approved_batch_is_bought(finish: Finish, answers: dict[str, Any]) -> None:
+    assert answers["machfive_approval"]["subject"] == "58 credits for emails?"
+    assert "58 leads for 58 credits in 1 batch, campaign 'Spring Outreach'" in answers["machfive_approval"]["body"]
+    assert finish("machfive_approval").state == "success"
+
+
+@pytest.mark.parametrize("dag_id", ["e2e_rejected", "e2e_approval_timeout"])
+def test_rejected_or_unanswered_nothing_is_bought(dag_id: str, finish: Finish, sandbox: Sandbox) -> None:
+    run = finish(dag_id)
+    assert run.state == "failed"
+    assert (run.task("machfive.approve").state, run.task("machfive.approve").try_number) == ("failed", 1)
+    assert run.task("machfive.batch.write_emails").state == "upstream_failed"
+    assert [each for each in sandbox.purchases if dag_id in (each.list_name or "")] == []
+
+
+def test_a_pipeline_delivers_one_file_and_cleared_again_without_buying(
+    finish: Finish, live: LiveAirflow, answers: dict[str, Any], sandbox: Sandbox, results: Path
+) -> None:
+    asked = "Spend 57 credits on 57 leads, campaign Spring Outreach?"
+    assert answers["e2e_pipeline"]["subject"] == asked
+    run = finish("e2e_pipeline")
+    assert run.state == "success"
+    told = live.xcom(run.dag_id, run.run_id, "machfive.summary", "machfive_summary")
+    (path,) = results.glob("pipeline/*.csv")
+    expected = {
+        "leads_given": 60,
+        "skipped": 2,
+        "suppressed": 1,
+        "already_written": 0,
+        "credits": 57,
+        "bought": 2,
+        "leads_written": 57,
+        "emails": 2 * 57,
+        "missing": 0,
+        "suppressed_later": 0,
+        "missing_path": None,
+        "table": None,
+        "paths": [str(path)],
+        "lists": told["lists"],
+    }
+    assert told == expected
+    before = path.read_bytes()
+    with path.open(encoding="utf-8", newline="") as file:
+        assert len({row["email"] for row in csv.DictReader(file)}) == 57
+    path.unlink()
+
+    live.clear(run.dag_id, run.run_id)
+    assert answer(live, run.dag_id, run.run_id, "machfive.approve", "Approve")["subject"] == asked
+    assert live.wait(run.dag_id, run.run_id, TIMEOUT).state == "success"
+    again = live.xcom(run.dag_id, run.run_id, "machfive.summary", "machfive_summary")
+    assert again == {**expected, "bought": 0}
+    assert path.read_bytes() == before
+    assert len([each for each in sandbox.purchases if run.dag_id in (each.list_name or "")]) == 2
+
+
+def test_a_dropped_file_starts_a_run(finish: Finish, results: Path) -> None:
+    assert finish(BY_AN_EVENT).state == "success"
+    (path,) = results.glob("drop/emails/*.csv")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        assert [row["body_3"] != "" for row in csv.DictReader(file)] == [True] * 58
+    assert sorted(each.name for each in (results / "drop").iterdir()) == ["emails", "taken"]
 
 
 def test_single_lead_deferrable(finish: Finish, live: LiveAirflow) -> None:
@@ -253,9 +369,11 @@ def test_nothing_listens_beyond_loopback(live: LiveAirflow, run_ids: dict[str, s
     assert listening <= {"127.0.0.1", "::1"}
 
 
-def test_key_is_nowhere(finish: Finish, live: LiveAirflow, sandbox: Sandbox, results: Path) -> None:
+def test_key_is_nowhere(
+    finish: Finish, live: LiveAirflow, run_ids: dict[str, str], sandbox: Sandbox, results: Path
+) -> None:
     """Neither in a log, nor in the database with its XComs, rendered templates, connections and triggers."""
-    for dag_id in DAG_IDS:
+    for dag_id in {*run_ids, BY_AN_EVENT}:
         finish(dag_id)
     keys = [workspace.api_key.encode() for workspace in sandbox.workspaces]
     files = [path for folder in (live.home.path, results) for path in folder.rglob("*") if path.is_file()]
@@ -266,10 +384,10 @@ def test_key_is_nowhere(finish: Finish, live: LiveAirflow, sandbox: Sandbox, res
 
 @pytest.mark.parametrize("again", ["cleared", "deleted and created again"])
 def test_a_finished_run_done_again_buys_nothing(
-    again: str, finish: Finish, live: LiveAirflow, sandbox: Sandbox, results: Path
+    again: str, finish: Finish, live: LiveAirflow, run_ids: dict[str, str], sandbox: Sandbox, results: Path
 ) -> None:
     # All others have ended: what is bought from here on is bought by this run.
-    run = [finish(dag_id) for dag_id in sorted(DAG_IDS, key="e2e_batch_on_worker".__eq__)][-1]
+    run = [finish(dag_id) for dag_id in sorted({*run_ids, BY_AN_EVENT}, key="e2e_batch_on_worker".__eq__)][-1]
     path = results / "on-worker.jsonl"
     bought, before = len(sandbox.purchases), path.read_bytes()
     batch = live.xcom(run.dag_id, run.run_id, "write_emails", "machfive_batch")

@@ -97,8 +97,8 @@ def _program(name: str, *places: str) -> str:
     return found
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[int]:
+@contextmanager
+def running_postgres() -> Iterator[int]:
     """Run a PostgreSQL server; give its port."""
     versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
     pg_ctl, initdb = (_program(name, *versions[::-1]) for name in ("pg_ctl", "initdb"))
@@ -113,6 +113,13 @@ def postgres_server() -> Iterator[int]:
             yield port
         finally:
             subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[int]:
+    """Run a PostgreSQL server; give its port."""
+    with running_postgres() as port:
+        yield port
 
 
 @pytest.fixture(scope="session")

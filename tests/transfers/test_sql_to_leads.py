@@ -191,7 +191,7 @@ def test_a_run_keeps_its_people(policy: str, database: Database, tmp_path: Path,
     again = Run(operator, try_number=2)
     assert again() == paths
     assert again.xcoms == run.xcoms
-    assert "The database is not asked again" in logs.text
+    assert "The source is not read again" in logs.text
     cleared = Run(operator, try_number=2, clears=1)()
     assert who(cleared) == ([1, 2] if policy == "reuse" else [1, 3])
     assert Run(operator, try_number=3, clears=1)() == cleared

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BOM",
+    "EMAIL",
     "TEXT_HEADERS",
     "column_of_addresses",
     "find_lead",
@@ -41,7 +42,7 @@ _LONGEST = 4 * 1024 * 1024  # characters of a line, and of a cell, which may hav
 BOM = "\ufeff"
 _EMAIL_HEADERS = ("email", "e-mail", "email address", "email_address")
 TEXT_HEADERS = ("subject", "body")  # a column of emails' texts has one of these in its name
-_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 
 
 def write_export(
@@ -190,7 +191,7 @@ def _kept_rows(chunks: Iterable[bytes], figures: Figures, is_suppressed: Callabl
     csv.field_size_limit(_LONGEST)
     try:
         for row in csv.reader(noted()):
-            addresses = [cell.strip() for cell in row if _EMAIL.fullmatch(cell.strip())]
+            addresses = [cell.strip() for cell in row if EMAIL.fullmatch(cell.strip())]
             suppressed = [address_digest(each) for each in addresses if is_suppressed(each)]
             figures.suppressed.update(suppressed)
             if not suppressed:
@@ -286,7 +287,7 @@ def column_of_addresses(header: Sequence[str], row: Sequence[str] = ()) -> int |
     :param header: the names of the columns, casefolded
     """
     named = (index for index, cell in enumerate(header) if cell in _EMAIL_HEADERS)
-    found = (index for index, cell in enumerate(row) if _EMAIL.fullmatch(cell.strip()))
+    found = (index for index, cell in enumerate(row) if EMAIL.fullmatch(cell.strip()))
     return next(named, next(found, None))
 
 
