@@ -100,6 +100,8 @@ def test_leads_per_day():
     days = dict(leads_per_day(spring(), NOW))
     assert len(days) == 14
     assert (days["2026-11-20"], days["2026-11-18"], sum(days.values())) == (30, 7, 37)
+    unknown = dict(leads_per_day(join([a_list(1, age=DAY)], [], {}, NOW), NOW))
+    assert (unknown["2026-11-19"], unknown["2026-11-20"]) == (None, 0)
     newest = [row for row in spring() if row.key != list_id(3)]
     partly = dict(leads_per_day(newest, NOW, whole=False))
     days = ("2026-11-20", "2026-11-19", "2026-11-18", "2026-11-10")

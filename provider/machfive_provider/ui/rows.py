@@ -170,7 +170,7 @@ def _list_row(each: LeadList, tasks: Iterable[TaskSeen], now: datetime) -> Row:
     return Row(
         key=each.id,
         status=_list_status(each, concerned),
-        note="not begun yet" if each.processing_status == "pending" else _unknown_status(each),
+        note="queued at MachFive" if each.processing_status == "pending" else _unknown_status(each),
         name=without_tag(each.custom_name) or "(no name)",
         list_id=each.id,
         campaign_id=each.campaign_id,

@@ -149,17 +149,20 @@ def tiles(rows: Sequence[Row], query: Query, now: datetime) -> list[Tile]:
 def leads_per_day(
     rows: Sequence[Row], now: datetime, *, whole: bool = True, days: int = 14
 ) -> list[tuple[str, int | None]]:
-    """Return how many leads were submitted on each day (UTC), the oldest first; unknown numbers count as none.
+    """Return how many leads were submitted on each day (UTC), the oldest first; None where that is not known.
 
-    :param whole: whether all lists were read; otherwise days up to that of the oldest one are None, as not all is known
+    :param whole: whether all lists were read; otherwise nothing is known of the days up to that of the oldest one
     """
     counted: Counter[str] = Counter()
+    unknown = set()
     for row in rows:
-        if row.created_at and row.leads and row.list_id:
-            counted[row.created_at.date().isoformat()] += row.leads
+        if row.created_at and row.list_id:
+            day = row.created_at.date().isoformat()
+            counted[day] += row.leads or 0
+            unknown |= {day} if row.leads is None else set()
     wanted = [(now - timedelta(days=back)).date().isoformat() for back in range(days - 1, -1, -1)]
     oldest = min((row.created_at for row in rows if row.created_at and row.list_id), default=now).date().isoformat()
-    return [(day, counted[day] if whole or day > oldest else None) for day in wanted]
+    return [(day, counted[day] or (None if day in unknown else 0) if whole or day > oldest else None) for day in wanted]
 
 
 def as_csv(rows: Iterable[Row]) -> str:

@@ -40,5 +40,5 @@ ORIGINS = {
     "adopted": "An Airflow task found this list, bought earlier, and took it over: nothing was paid again.",
     "bought, task unknown": "Bought by an Airflow task whose run has been deleted, or by another Airflow.",
     "made elsewhere": "Made in the MachFive app or by other software.",
-    "not bought": "The task has not bought anything yet.",
+    "not bought": "The task has bought nothing.",
 }
