@@ -18,6 +18,9 @@ from machfive_provider.formatting import absolute
 __all__ = ["MISSING_LEADS", "Destination", "Writer"]
 
 MISSING_LEADS = ".missing.csv"
+# Bytes that are sent to an object store at once. By default s3fs and adlfs gather 50 MiB, several times in memory. S3
+# takes parts from 5 MiB on, 10,000 of them.
+_PART = 8 * 2**20
 
 
 class Writer:
@@ -64,7 +67,7 @@ class Destination:
         :raises ConfigurationError: naming the destination, the reason and the fix
         """
         try:
-            exists = self._fs.exists(self._path.path)
+            exists = self._exists()
             if exists and self._fs.isdir(self._path.path):
                 raise ConfigurationError(f"export_to {self.url!r} is a folder; name a file in it.")
             if self._local:
@@ -100,7 +103,7 @@ class Destination:
         :raises ConfigurationError: if it cannot be removed
         """
         try:
-            if self._fs.exists(self._path.path):
+            if self._exists():
                 self._fs.rm_file(self._path.path)
         except FileNotFoundError:
             return
@@ -118,7 +121,7 @@ class Destination:
 
         :raises ConfigurationError: if they differ
         """
-        if not self.overwrite and self._fs.exists(self._path.path):
+        if not self.overwrite and self._exists():
             with self._fs.open(self._path.path, "rb") as existing:
                 yield Writer(lambda data: self._compare(existing.read(len(data)), data))
                 self._compare(existing.read(1), b"")
@@ -129,6 +132,12 @@ class Destination:
         else:
             with _remote_object(self._fs, self._path.path) as file:
                 yield Writer(file.write)
+
+    def _exists(self) -> bool:
+        # File systems of object stores keep listings and answer from them. A task may have listed the folder for
+        # skip_already_written hours before it writes.
+        self._fs.invalidate_cache()
+        return bool(self._fs.exists(self._path.path))
 
     def _compare(self, existing: bytes, data: bytes) -> None:
         if existing != data:
@@ -192,7 +201,7 @@ def _remove_unless_locked(part: Path) -> None:
 @contextmanager
 def _remote_object(fs: Any, path: str) -> Iterator[Any]:
     # Object stores show an upload once it is committed; a discarded upload leaves nothing.
-    file = fs.open(path, "wb", autocommit=False)
+    file = fs.open(path, "wb", autocommit=False, block_size=_PART)
     try:
         yield file
         file.close()

@@ -57,6 +57,15 @@ def _path(path: str) -> Any:
     return ObjectStoragePath(absolute(path))
 
 
+def _fresh(path: str) -> Any:
+    """Return a path whose file systems forget their listings, which hide results written since."""
+    found = _path(path)
+    # Without a connection ObjectStoragePath lists by another file system than its `fs` (airflow/sdk/io/path.py, 3.3.2).
+    for fs in (found.fs, getattr(found, "__wrapped__", found).fs):
+        fs.invalidate_cache()
+    return found
+
+
 def _matching(pattern: str) -> Iterator[str]:
     if not pattern.lower().endswith(_READERS):
         raise ConfigurationError(
@@ -65,13 +74,12 @@ def _matching(pattern: str) -> Iterator[str]:
     try:
         base, star, rest = pattern.partition("*")
         if not star:
-            yield from (str(each) for each in (_path(pattern),) if each.is_file())
+            yield from (str(each) for each in (_fresh(pattern),) if each.is_file())
             return
         folder, slash, begun = base.rpartition("/")
-        root = _path(folder + slash or ".")
+        root = _fresh(folder + slash or ".")
         at = root.path.rstrip("/")
         # Not by the path's own glob and joins: in Airflow 3.1 they raise deprecation warnings.
-        root.fs.invalidate_cache()
         found = root.fs.glob(f"{at}/{begun}{star}{rest}", detail=True)
         names = sorted(name for name, about in found.items() if about["type"] != "directory")
         below = (name.lstrip("/").removeprefix(at.lstrip("/")).lstrip("/") for name in names)

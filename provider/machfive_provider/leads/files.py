@@ -101,7 +101,10 @@ def _chunks(path: str, source: str) -> Iterator[bytes]:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     try:
-        with ObjectStoragePath(absolute(path)).open("rb") as file:  # type: ignore[no-untyped-call]
+        found = ObjectStoragePath(absolute(path))
+        # File systems of object stores keep listings with sizes, by which a file that has grown since would be cut off.
+        found.fs.invalidate_cache()
+        with found.open("rb") as file:  # type: ignore[no-untyped-call]
             while chunk := file.read(_CHUNK):
                 yield chunk
     except Exception as error:
