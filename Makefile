@@ -11,7 +11,7 @@ OLDEST_BUT := apache-airflow-providers-common-compat pytest-asyncio
 COVERAGE := 95
 # In the order that tests/conftest.py gives, so that the tests with a live Airflow, which mostly wait, begin early.
 RUN_TESTS := -n 3 --dist loadgroup --no-loadscope-reorder
-TESTS := $(RUN_TESTS) --ignore=tests/benchmarks --ignore=tests/chaos
+TESTS := $(RUN_TESTS) --ignore=tests/benchmarks --ignore=tests/stores --ignore=tests/chaos
 
 # What tests/stores needs. The providers come without what they depend on, of which ObjectStoragePath needs little: with
 # all of it Google's alone brings ray and 60 clients.
@@ -83,7 +83,7 @@ bench: $(VENV)/.installed ## Measure everything beside its peers and write docs/
 test-matrix: $(MATRIX)/$(OLDEST_AIRFLOW)/.installed $(MATRIX)/$(AIRFLOW)/.installed ## Run all tests with the oldest and the newest Airflow
 	@set -e; for version in $(OLDEST_AIRFLOW) $(AIRFLOW); do \
 		echo "== Airflow $$version"; \
-		AIRFLOW_HOME=$(TEST_HOME)-$$version $(MATRIX)/$$version/bin/python -m pytest $(RUN_TESTS) --ignore=tests/benchmarks \
+		AIRFLOW_HOME=$(TEST_HOME)-$$version $(MATRIX)/$$version/bin/python -m pytest $(RUN_TESTS) --ignore=tests/benchmarks --ignore=tests/stores \
 			-p no:cacheprovider; \
 	done
 
