@@ -29,10 +29,10 @@ def test_a_file_becomes_shards_that_outlive_it(
 ):
     connect(sandbox)
     file = tmp_path / "leads.csv"
-    page = "https://linkedin.com/in/a"  # no company's website, so a batch does not read it back
+    page = "https://example.com/a"  # no name, so a batch does not read it back
     rows = (f"a@example.com,Á & Co,{page}", "b@example.com,,", "nobody,,", "A@example.com,,", "c@example.com,,")
     file.write_text("\n".join(("Mail,Firm,Page", *rows)))
-    columns = {"email": "Mail", "company": "Firm", "company_website": "Page"}
+    columns = {"email": "Mail", "company": "Firm", "name": "Page"}
     with pytest.raises(exceptions.InvalidLeadsError, match=r"leads\.csv': 1 of 5 leads cannot be used.*line 4"):
         Run(source(tmp_path, columns=columns))()
     lenient: Any = {"columns": columns, "on_invalid_lead": "skip", "on_duplicate_lead": "first", "batch_size": 2}
