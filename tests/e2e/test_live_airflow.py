@@ -94,12 +94,15 @@ def answers(live: LiveAirflow, run_ids: dict[str, str]) -> dict[str, dict[str, A
 
 
 def answer(live: LiveAirflow, dag_id: str, run_id: str, task_id: str, option: str) -> dict[str, Any]:
-    live.wait_until(
-        dag_id,
-        run_id,
-        lambda run: any(task.task_id == task_id and task.state in WAITING for task in run.tasks),
-        timeout=TIMEOUT,
-    )
+    """Answer as slowly as a person: Airflow fails a task that is resumed before its scheduler heard of the question."""
+
+    def is_waiting(run: DagRunResult) -> bool:
+        tries = [task.try_number for task in run.tasks if task.task_id == task_id and task.state in WAITING]
+        known = f"TaskInstance Finished: dag_id={dag_id}, task_id={task_id}, run_id={run_id}, "
+        heard = [line for line in live.home.process_log.read_text(errors="replace").splitlines() if known in line]
+        return any(f"try_number={number}," in line for number in tries for line in heard)
+
+    live.wait_until(dag_id, run_id, is_waiting, timeout=TIMEOUT)
     asked = live.question(dag_id, run_id, task_id)
     assert asked
     live.answer(dag_id, run_id, task_id, option)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from tests.tasks import LEADS, Logs, Run
 
 SOURCE = {"rows": 9, "leads": 6, "skipped": 2, "already_written": 1, "shards": 3}
 CHECK = {"leads": 3, "credits": 3, "suppressed": 3, "already_written": 1}
+TABLE = {"table": "people", "sql_conn_id": "crm", "one_row_per": "email", "create_table": True}
 SKIPPED = {"phase": "skipped", "credits": 0}
 
 
@@ -130,13 +132,21 @@ def test_nothing_is_merged_from_half_of_the_exports(tmp_path: Path):
     ("arguments", "message"),
     [
         ({"export_to": "{folder}"}, "is a folder"),
-        ({"to_table": {"table": "people", "sql_conn_id": "crm", "one_row_per": "email", "create_table": True}}, "crm"),
+        ({"to_table": TABLE}, "'people' has no list_id, step"),
     ],
 )
 def test_a_result_that_cannot_be_written_is_refused_before_money_is_spent(
-    arguments: dict[str, Any], message: str, sandbox: Sandbox, connect: Callable[..., None], tmp_path: Path
+    arguments: dict[str, Any],
+    message: str,
+    sandbox: Sandbox,
+    connect: Callable[..., None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     connect(sandbox)
+    with closing(sqlite3.connect(tmp_path / "crm.db")) as database:
+        database.execute("CREATE TABLE people (email)")
+    monkeypatch.setenv("AIRFLOW_CONN_CRM", json.dumps({"conn_type": "sqlite", "host": str(tmp_path / "crm.db")}))
     given = {name: str(tmp_path) if name == "export_to" else value for name, value in arguments.items()}
     check = PipelineCheckOperator(
         task_id="check", leads=list(LEADS), campaign_id=sandbox.campaign_id, export_format="csv", **given

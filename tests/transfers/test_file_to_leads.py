@@ -29,8 +29,10 @@ def test_a_file_becomes_shards_that_outlive_it(
 ):
     connect(sandbox)
     file = tmp_path / "leads.csv"
-    file.write_text("Mail,Firm\na@example.com,Á & Co\nb@example.com,\nnobody,\nA@example.com,\nc@example.com,\n")
-    columns = {"email": "Mail", "company": "Firm"}
+    page = "https://example.com/a"  # no name, so a batch does not read it back
+    rows = (f"a@example.com,Á & Co,{page}", "b@example.com,,", "nobody,,", "A@example.com,,", "c@example.com,,")
+    file.write_text("\n".join(("Mail,Firm,Page", *rows)))
+    columns = {"email": "Mail", "company": "Firm", "name": "Page"}
     with pytest.raises(exceptions.InvalidLeadsError, match=r"leads\.csv': 1 of 5 leads cannot be used.*line 4"):
         Run(source(tmp_path, columns=columns))()
     lenient: Any = {"columns": columns, "on_invalid_lead": "skip", "on_duplicate_lead": "first", "batch_size": 2}
@@ -39,6 +41,7 @@ def test_a_file_becomes_shards_that_outlive_it(
     assert who(paths) == [["a@example.com", "b@example.com"], ["c@example.com"]]
     told = {"rows": 5, "leads": 3, "skipped": 2, "already_written": 0, "shards": 2}
     assert run.xcoms["machfive_leads"] == told
+    assert page not in Path(paths[0]).read_text()
     file.unlink()
     again = Run(source(tmp_path, **lenient), try_number=2, clears=1)
     assert (again(), again.xcoms["machfive_leads"]) == (paths, told)
