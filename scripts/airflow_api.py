@@ -143,8 +143,18 @@ class AirflowApi:
         return dict(found) if found else None
 
     def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
-        """Choose an option of a human-in-the-loop task, as its user would under Required actions."""
-        self._call("PATCH", f"{_task_path(dag_id, run_id, task_id)}/-1/hitlDetails", json={"chosen_options": [option]})
+        """Choose an option of a human-in-the-loop task, as its user would under Required actions.
+
+        Repeated after a database error: for its audit log see `create_run`. A 409 says that it was taken all the same.
+        """
+        path = f"/api/v2{_task_path(dag_id, run_id, task_id)}/-1/hitlDetails"
+        for repeated in range(5):
+            response = self._http.patch(path, json={"chosen_options": [option]})
+            if repeated and response.status_code == httpx.codes.CONFLICT:
+                return
+            if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
+                break
+        self._check(response)
 
     def create_pool(self, name: str, slots: int, *, include_deferred: bool = False) -> None:
         """Create a pool of task slots."""

@@ -89,7 +89,7 @@ def run_ids(live: LiveAirflow, faults: dict[str, Any], warehouse: Any, results: 
 
 @pytest.fixture(scope="module")
 def answers(live: LiveAirflow, run_ids: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Answer what people are asked; return what that was, by DAG."""
+    """Answer what people are asked, and return it by DAG. For late tests: by then most runs have ended."""
     return {dag_id: answer(live, dag_id, run_ids[dag_id], task_id, option) for dag_id, task_id, option in ANSWERS}
 
 
@@ -110,7 +110,7 @@ def answer(live: LiveAirflow, dag_id: str, run_id: str, task_id: str, option: st
 
 
 @pytest.fixture(scope="module")
-def finish(live: LiveAirflow, run_ids: dict[str, str], answers: dict[str, Any]) -> Finish:
+def finish(live: LiveAirflow, run_ids: dict[str, str]) -> Finish:
     """Wait for a DAG's run to end, or for a retry: no scenario here has a retry."""
 
     def finish(dag_id: str) -> DagRunResult:
@@ -199,69 +199,6 @@ def test_a_query_becomes_rows_and_nobody_is_bought_twice(
     told = [live.xcom(run.dag_id, run.run_id, "machfive.summary", "machfive_summary") for run in runs]
     figures = sorted((each["leads_given"], each["already_written"], each["credits"], each["table"]) for each in told)
     assert figures == [(600, 0, 599, "emails"), (600, 599, 0, None)]
-
-
-def test_an_approved_batch_is_bought(finish: Finish, answers: dict[str, Any]) -> None:
-    assert answers["machfive_approval"]["subject"] == "58 credits for emails?"
-    assert "58 leads for 58 credits in 1 batch, campaign 'Spring Outreach'" in answers["machfive_approval"]["body"]
-    assert finish("machfive_approval").state == "success"
-
-
-@pytest.mark.parametrize("dag_id", ["e2e_rejected", "e2e_approval_timeout"])
-def test_rejected_or_unanswered_nothing_is_bought(dag_id: str, finish: Finish, sandbox: Sandbox) -> None:
-    run = finish(dag_id)
-    assert run.state == "failed"
-    assert (run.task("machfive.approve").state, run.task("machfive.approve").try_number) == ("failed", 1)
-    assert run.task("machfive.batch.write_emails").state == "upstream_failed"
-    assert [each for each in sandbox.purchases if dag_id in (each.list_name or "")] == []
-
-
-def test_a_pipeline_delivers_one_file_and_cleared_again_without_buying(
-    finish: Finish, live: LiveAirflow, answers: dict[str, Any], sandbox: Sandbox, results: Path
-) -> None:
-    asked = "Spend 57 credits on 57 leads, campaign Spring Outreach?"
-    assert answers["e2e_pipeline"]["subject"] == asked
-    run = finish("e2e_pipeline")
-    assert run.state == "success"
-    told = live.xcom(run.dag_id, run.run_id, "machfive.summary", "machfive_summary")
-    (path,) = results.glob("pipeline/*.csv")
-    expected = {
-        "leads_given": 60,
-        "skipped": 2,
-        "suppressed": 1,
-        "already_written": 0,
-        "credits": 57,
-        "bought": 2,
-        "leads_written": 57,
-        "emails": 2 * 57,
-        "missing": 0,
-        "suppressed_later": 0,
-        "missing_path": None,
-        "table": None,
-        "paths": [str(path)],
-        "lists": told["lists"],
-    }
-    assert told == expected
-    before = path.read_bytes()
-    with path.open(encoding="utf-8", newline="") as file:
-        assert len({row["email"] for row in csv.DictReader(file)}) == 57
-    path.unlink()
-
-    live.clear(run.dag_id, run.run_id)
-    assert answer(live, run.dag_id, run.run_id, "machfive.approve", "Approve")["subject"] == asked
-    assert live.wait(run.dag_id, run.run_id, TIMEOUT).state == "success"
-    again = live.xcom(run.dag_id, run.run_id, "machfive.summary", "machfive_summary")
-    assert again == {**expected, "bought": 0}
-    assert path.read_bytes() == before
-    assert len([each for each in sandbox.purchases if run.dag_id in (each.list_name or "")]) == 2
-
-
-def test_a_dropped_file_starts_a_run(finish: Finish, results: Path) -> None:
-    assert finish(BY_AN_EVENT).state == "success"
-    (path,) = results.glob("drop/emails/*.csv")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        assert [row["body_3"] != "" for row in csv.DictReader(file)] == [True] * 58
-    assert sorted(each.name for each in (results / "drop").iterdir()) == ["emails", "taken"]
 
 
 def test_single_lead_deferrable(finish: Finish, live: LiveAirflow) -> None:
@@ -359,6 +296,61 @@ def test_server_errors_while_polling_and_a_late_export_heal(
     assert len([bought for bought in sandbox.purchases if bought.list_id == list_id]) == 1
 
 
+def test_an_approved_batch_is_bought(finish: Finish, answers: dict[str, Any]) -> None:
+    assert answers["machfive_approval"]["subject"] == "58 credits for emails?"
+    assert "58 leads for 58 credits in 1 batch, campaign 'Spring Outreach'" in answers["machfive_approval"]["body"]
+    assert finish("machfive_approval").state == "success"
+
+
+@pytest.mark.parametrize("dag_id", ["e2e_rejected", "e2e_approval_timeout"])
+def test_rejected_or_unanswered_nothing_is_bought(
+    dag_id: str, finish: Finish, answers: dict[str, Any], sandbox: Sandbox
+) -> None:
+    run = finish(dag_id)
+    assert run.state == "failed"
+    assert (run.task("machfive.approve").state, run.task("machfive.approve").try_number) == ("failed", 1)
+    assert run.task("machfive.batch.write_emails").state == "upstream_failed"
+    assert [each for each in sandbox.purchases if dag_id in (each.list_name or "")] == []
+
+
+def test_a_pipeline_delivers_one_file(
+    finish: Finish, live: LiveAirflow, answers: dict[str, Any], results: Path
+) -> None:
+    asked = "Spend 57 credits on 57 leads, campaign Spring Outreach?"
+    assert answers["e2e_pipeline"]["subject"] == asked
+    run = finish("e2e_pipeline")
+    assert run.state == "success"
+    told = live.xcom(run.dag_id, run.run_id, "machfive.summary", "machfive_summary")
+    (path,) = results.glob("pipeline/*.csv")
+    expected = {
+        "leads_given": 60,
+        "skipped": 2,
+        "suppressed": 1,
+        "already_written": 0,
+        "credits": 57,
+        "bought": 2,
+        "leads_written": 57,
+        "emails": 2 * 57,
+        "missing": 0,
+        "suppressed_later": 0,
+        "missing_path": None,
+        "table": None,
+        "paths": [str(path)],
+        "lists": told["lists"],
+    }
+    assert told == expected
+    with path.open(encoding="utf-8", newline="") as file:
+        assert len({row["email"] for row in csv.DictReader(file)}) == 57
+
+
+def test_a_dropped_file_starts_a_run(finish: Finish, results: Path) -> None:
+    assert finish(BY_AN_EVENT).state == "success"
+    (path,) = results.glob("drop/emails/*.csv")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        assert [row["body_3"] != "" for row in csv.DictReader(file)] == [True] * 58
+    assert sorted(each.name for each in (results / "drop").iterdir()) == ["emails", "taken"]
+
+
 def test_nothing_listens_beyond_loopback(live: LiveAirflow, run_ids: dict[str, str]) -> None:
     listening = set()
     for process in session_members(live.session_id):
@@ -373,7 +365,12 @@ def test_nothing_listens_beyond_loopback(live: LiveAirflow, run_ids: dict[str, s
 
 
 def test_key_is_nowhere(
-    finish: Finish, live: LiveAirflow, run_ids: dict[str, str], sandbox: Sandbox, results: Path
+    finish: Finish,
+    live: LiveAirflow,
+    run_ids: dict[str, str],
+    answers: dict[str, Any],
+    sandbox: Sandbox,
+    results: Path,
 ) -> None:
     """Neither in a log, nor in the database with its XComs, rendered templates, connections and triggers."""
     for dag_id in {*run_ids, BY_AN_EVENT}:
@@ -387,7 +384,13 @@ def test_key_is_nowhere(
 
 @pytest.mark.parametrize("again", ["cleared", "deleted and created again"])
 def test_a_finished_run_done_again_buys_nothing(
-    again: str, finish: Finish, live: LiveAirflow, run_ids: dict[str, str], sandbox: Sandbox, results: Path
+    again: str,
+    finish: Finish,
+    live: LiveAirflow,
+    run_ids: dict[str, str],
+    answers: dict[str, Any],
+    sandbox: Sandbox,
+    results: Path,
 ) -> None:
     # All others have ended: what is bought from here on is bought by this run.
     run = [finish(dag_id) for dag_id in sorted({*run_ids, BY_AN_EVENT}, key="e2e_batch_on_worker".__eq__)][-1]
@@ -405,3 +408,21 @@ def test_a_finished_run_done_again_buys_nothing(
     assert (len(sandbox.purchases), path.read_bytes()) == (bought, before)
     told = live.xcom(run.dag_id, run.run_id, "write_emails", "machfive_batch")
     assert told == {**batch, "bought": False, "times": told["times"]}
+
+
+def test_a_cleared_pipeline_delivers_again_and_buys_nothing(
+    finish: Finish, live: LiveAirflow, answers: dict[str, Any], sandbox: Sandbox, results: Path
+) -> None:
+    run = finish("e2e_pipeline")
+    (path,) = results.glob("pipeline/*.csv")
+    bought, before = len(sandbox.purchases), path.read_bytes()
+    told = live.xcom(run.dag_id, run.run_id, "machfive.summary", "machfive_summary")
+    path.unlink()
+    live.clear(run.dag_id, run.run_id)
+    # What the run has bought is found only after the check: it asks as if nothing were bought yet.
+    asked = answer(live, run.dag_id, run.run_id, "machfive.approve", "Approve")
+    assert asked["subject"] == answers["e2e_pipeline"]["subject"]
+    assert live.wait(run.dag_id, run.run_id, TIMEOUT).state == "success"
+    again = live.xcom(run.dag_id, run.run_id, "machfive.summary", "machfive_summary")
+    assert (again, path.read_bytes()) == ({**told, "bought": 0}, before)
+    assert len(sandbox.purchases) == bought
