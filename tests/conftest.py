@@ -20,6 +20,8 @@ os.environ["AIRFLOW_HOME"] = str(_HOME)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{_HOME / 'airflow.db'}"
 
+_LOW = 10  # priority of a process, as `nice` sets it
+
 # No deadline: how long an example takes says something about the machine, not about the code.
 settings.register_profile("provider", deadline=None, database=None)
 settings.load_profile("provider")
@@ -45,6 +47,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         live = "e2e" in item.path.parts
         item.add_marker(pytest.mark.xdist_group("live" if live else str(item.path)))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let the live Airflow go first where tests run in several processes: all others have ended long before it."""
+    if "e2e" not in item.path.parts and os.environ.get("PYTEST_XDIST_WORKER") and os.nice(0) < _LOW:
+        os.nice(_LOW)
 
 
 @pytest.fixture(scope="module")

@@ -382,34 +382,6 @@ def test_key_is_nowhere(
     assert [path for path in files if any(key in path.read_bytes() for key in keys)] == []
 
 
-@pytest.mark.parametrize("again", ["cleared", "deleted and created again"])
-def test_a_finished_run_done_again_buys_nothing(
-    again: str,
-    finish: Finish,
-    live: LiveAirflow,
-    run_ids: dict[str, str],
-    answers: dict[str, Any],
-    sandbox: Sandbox,
-    results: Path,
-) -> None:
-    # All others have ended: what is bought from here on is bought by this run.
-    run = [finish(dag_id) for dag_id in sorted({*run_ids, BY_AN_EVENT}, key="e2e_batch_on_worker".__eq__)][-1]
-    path = results / "on-worker.jsonl"
-    bought, before = len(sandbox.purchases), path.read_bytes()
-    batch = live.xcom(run.dag_id, run.run_id, "write_emails", "machfive_batch")
-    del batch["times"]
-    path.unlink()
-    if again == "cleared":
-        live.clear(run.dag_id, run.run_id)
-    else:
-        live.delete_run(run.dag_id, run.run_id)
-        live.create_run(run.dag_id, run_id=run.run_id)
-    assert live.wait(run.dag_id, run.run_id, TIMEOUT).state == "success"
-    assert (len(sandbox.purchases), path.read_bytes()) == (bought, before)
-    told = live.xcom(run.dag_id, run.run_id, "write_emails", "machfive_batch")
-    assert told == {**batch, "bought": False, "times": told["times"]}
-
-
 def test_a_cleared_pipeline_delivers_again_and_buys_nothing(
     finish: Finish, live: LiveAirflow, answers: dict[str, Any], sandbox: Sandbox, results: Path
 ) -> None:
