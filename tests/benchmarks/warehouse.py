@@ -37,21 +37,22 @@ WAYS = {
     "reschedule": "by hand, sensor reschedules",
 }
 TABLES = {"machfive": "emails", "poke": "emails_poke", "reschedule": "emails_reschedule"}
+POOL = "workers"
 EMAILS = 3
 MB = 1_000_000
 
 HOW = """\
 {rows:,} people in a PostgreSQL table, their {emails:,} emails in another: {batches} batches of {batch_size:,} that
 take {seconds:g} s each, in a workspace that takes {slots} at a time, in a real Airflow (LocalExecutor, {parallelism}
-worker slots) against the sandbox. MachFive's documentation gives a single lead 3 to 10 minutes. "MachFive" is
-`SqlToMachFiveLeadsOperator`, then for each batch `MachFiveGenerateBatchOperator` (deferrable, with the connection's
-`max_concurrent_batches`) and `MachFiveToSqlOperator`. "By hand" is `COPY` to CSV, then for each batch `HttpOperator`
-with retries (a batch's time apart), `HttpSensor`, download and `COPY`. The sensor pokes on a worker, as is its
-default; with the `response_check` that it needs here it is never deferrable. Both ask every {interval:g} s. Worker
-seconds are those for which a task process exists; CPU is that of all of Airflow's processes. Memory is the peak of
-the resident set of a task's greatest process, above that of a task which does nothing in a DAG file with the same
-imports ({idle:.0f} MB); a MB is a million bytes. "Again" is a further run of the same DAG, which finds everybody
-written already."""
+worker slots) against the sandbox. "MachFive" is `SqlToMachFiveLeadsOperator`, then for each batch
+`MachFiveGenerateBatchOperator` (deferrable, with the connection's `max_concurrent_batches`) and
+`MachFiveToSqlOperator`. "By hand" is `COPY` to CSV, then for each batch `HttpOperator` with retries (a batch's time
+apart), `HttpSensor`, download and `COPY`. The sensor pokes on a worker, as is its default; with the `response_check`
+that it needs here it is never deferrable. Both ask every {interval:g} s. All tasks but that sensor share a pool of
+{pool} slots, the sensor needs a slot for each batch in work. Worker seconds are those for which a task process
+exists; CPU is that of all of Airflow's processes. Memory is the peak of the resident set of a task's greatest
+process, above that of a task which does nothing in a DAG file with the same imports ({idle:.0f} MB); a MB is a
+million bytes. "Again" is a further run of the same DAG, which finds everybody written already."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ class Work:
     rows: int = 100_000
     batch_size: int = 5_000
     slots: int = 10
-    seconds: float = 180.0
+    seconds: float = 120.0
     interval: float = 10.0
-    parallelism: int = 12
+    parallelism: int = 16
+    pool: int = 4
     ways: tuple[str, ...] = ("machfive", "poke")
 
     @property
@@ -127,6 +129,7 @@ def run_all(work: Work, ways: list[str]) -> Outcome:
             "batch_size": work.batch_size,
             "seconds": work.seconds,
             "interval": work.interval,
+            "pool": POOL,
             "campaigns": {way: sandbox.workspaces[i].campaigns[0].id for i, way in enumerate(WAYS)},
         }
         env = {
@@ -145,6 +148,7 @@ def run_all(work: Work, ways: list[str]) -> Outcome:
             ) as airflow,
             TaskProcesses(airflow) as processes,
         ):
+            airflow.create_pool(POOL, work.pool)
             return Runs(work, airflow, processes, sandbox, engine).all(ways)
 
 

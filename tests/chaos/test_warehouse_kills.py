@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -19,11 +20,11 @@ from sqlalchemy.engine import Connection
 
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.restarting_airflow import RestartingAirflow
-from tests.chaos.kills import kill_all, process_with_port, running_tasks, triggerer_processes
+from tests.chaos.kills import has_started, kill_all, process_with_port, running_tasks, triggerer_processes
 from tests.database_servers import postgres
 
 pytestmark = pytest.mark.live
-TIMEOUT = 90.0
+TIMEOUT = 150.0
 PEOPLE, BATCHES = 2000, 5
 DAG_ID, RUN_ID = "warehouse_kills", "killed"
 # The numbers of the advisory locks; the first two are also those of the people at whom the query is held.
@@ -161,7 +162,7 @@ class Killer:
             assert time.monotonic() < deadline, f"nothing came to {[MOMENTS[each] for each in left]}"
             for moment, process in self._held():
                 if moment in left and process in [task.child for task in running_tasks(self.live)]:
-                    process.kill()
+                    assert kill_all([process])
                     left.remove(moment)
                     self.killed.append(MOMENTS[moment])
                     if isinstance(moment, int):
@@ -186,11 +187,14 @@ class Killer:
     def kill_any_task(self, moment: str) -> None:
         """Kill the next task process that is seen."""
         deadline = time.monotonic() + TIMEOUT
-        while not (tasks := running_tasks(self.live)):
+        while moment not in self.killed:
             assert time.monotonic() < deadline, f"nothing came to {moment}"
+            with suppress(psutil.Error):  # one that has just ended
+                for task in running_tasks(self.live):
+                    if has_started(task) and kill_all([task.child]):
+                        self.killed.append(moment)
+                        break
             time.sleep(0.02)
-        tasks[0].child.kill()
-        self.killed.append(moment)
 
 
 def states(live: RestartingAirflow, task_id: str) -> list[str | None]:

@@ -69,7 +69,12 @@ def content(path: str) -> str:
 
 for mode in ("poke", "reschedule"):
     table, connection = f"emails_{mode}", f"http_{mode}"
-    with DAG(f"bench_{mode}", schedule=None, user_defined_macros={"content": content}):
+    with DAG(
+        f"bench_{mode}",
+        schedule=None,
+        user_defined_macros={"content": content},
+        default_args={"pool": BENCH["pool"]},
+    ):
 
         @task_group
         def batch(path: str, mode: str, table: str, connection: str) -> None:
@@ -91,6 +96,7 @@ for mode in ("poke", "reschedule"):
                 response_check=lambda response: response.json()["processing_status"] == "completed",
                 poke_interval=BENCH["interval"],
                 mode=mode,
+                pool="default_pool",  # or the waiting ones would leave no slot to the others
             )
             buy >> wait >> save(buy.output, connection, table)
 

@@ -19,7 +19,7 @@ with DAG("bench_idle", schedule=None):
     # Long enough to be seen.
     PythonOperator(task_id="idle", python_callable=lambda: time.sleep(2))
 
-with DAG("bench_machfive", schedule=None):
+with DAG("bench_machfive", schedule=None, default_args={"pool": BENCH["pool"]}):
     people = SqlToMachFiveLeadsOperator(
         task_id="find_new_people",
         sql_conn_id="warehouse",
