@@ -1,6 +1,6 @@
 """100,000 people from PostgreSQL to emails in PostgreSQL, by this provider and by hand, in one live Airflow.
 
-``python -m tests.benchmarks.warehouse`` takes a quarter of an hour and needs PostgreSQL's programs;
+``python -m tests.benchmarks.warehouse`` takes twelve minutes and needs PostgreSQL's programs;
 ``--rows 4000 --batch-size 400 --seconds 20`` is a short try.
 """
 
@@ -49,7 +49,7 @@ worker slots) against the sandbox. "MachFive" is `SqlToMachFiveLeadsOperator`, t
 `MachFiveToSqlOperator`. "By hand" is `COPY` to CSV, then for each batch `HttpOperator` with retries (a batch's time
 apart), `HttpSensor`, download and `COPY`. The sensor pokes on a worker, as is its default; with the `response_check`
 that it needs here it is never deferrable. Both ask every {interval:g} s. All tasks but that sensor share a pool of
-{pool} slots, the sensor needs a slot for each batch in work. Worker seconds are those for which a task process
+{pool} slots; the sensor needs a slot for each batch in work. Worker seconds are those for which a task process
 exists; CPU is that of all of Airflow's processes. Memory is the peak of the resident set of a task's greatest
 process, above that of a task which does nothing in a DAG file with the same imports ({idle:.0f} MB); a MB is a
 million bytes. "Again" is a further run of the same DAG, which finds everybody written already."""
