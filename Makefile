@@ -49,7 +49,7 @@ ui: $(VENV)/.installed ## Leave such an Airflow running for the browser, with li
 test: $(VENV)/.installed ## Run the tests, those in a real Airflow and in a browser included; 5 minutes
 	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest $(TESTS)
 
-test-kills: $(VENV)/.installed ## Run the tests that kill processes of an Airflow: a short chaos, and events; 2 minutes
+test-kills: $(VENV)/.installed ## Run the tests that kill processes of an Airflow: a short chaos, table to table, events; 4 minutes
 	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest $(RUN_TESTS) tests/chaos
 
 # By itself: before Python 3.12 measuring doubles what the tests cost, and a live Airflow's processes are not seen.
@@ -77,7 +77,7 @@ format: $(VENV)/.installed ## Write the code the way lint wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed ## Measure everything beside its peers and write docs/performance.md; 40 minutes (ONLY=heartbeat: 4)
+bench: $(VENV)/.installed ## Measure everything beside its peers and write docs/performance.md; an hour (ONLY=heartbeat: 4)
 	EXCLUDE_NEWER=$(AIRFLOW_DATE) $(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
 
 test-matrix: $(MATRIX)/$(OLDEST_AIRFLOW)/.installed $(MATRIX)/$(AIRFLOW)/.installed ## Run all tests with the oldest and the newest Airflow

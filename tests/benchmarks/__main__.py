@@ -14,7 +14,18 @@ import time
 from tests.benchmarks import environment, plots, report
 
 # Short ones first, so that what is broken shows early.
-BENCHMARKS = ("import_cost", "leads", "outage", "page", "export", "heartbeat", "worker_starts", "polling", "makespan")
+BENCHMARKS = (
+    "import_cost",
+    "leads",
+    "outage",
+    "page",
+    "export",
+    "heartbeat",
+    "worker_starts",
+    "polling",
+    "warehouse",
+    "makespan",
+)
 PAGE = environment.ROOT / "docs" / "performance.md"
 
 

@@ -200,7 +200,7 @@ def task_of(child: psutil.Process, airflow: RestartingAirflow) -> RunningTask:
     return known.get(child.pid, RunningTask(child, None))
 
 
-def _has_started(task: RunningTask) -> bool:
+def has_started(task: RunningTask) -> bool:
     """Tell whether Airflow has recorded that the task runs: a task process renames itself right after that.
 
     If the supervisor dies before, LocalExecutor never runs the task: it stays queued until the scheduler is restarted,
@@ -220,7 +220,7 @@ def kill_task(task: RunningTask, how: str) -> bool:
         return _kill(task.child)
     try:
         task.supervisor.suspend()
-        if not _alive(task.child) or not _has_started(task):
+        if not _alive(task.child) or not has_started(task):
             task.supervisor.resume()
             return False
         task.supervisor.kill()

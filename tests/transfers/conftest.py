@@ -5,23 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL, Engine, make_url
 
-# Servers refuse to run as root.
-_USER = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
+from tests.database_servers import AS_NOBODY, find_program, free_port, open_folder, postgres
+
 KINDS = ("sqlite", "postgres", "mariadb")
 ONLY_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
@@ -71,48 +67,28 @@ class Database:
             self.run(f"INSERT INTO people ({', '.join(names)}) VALUES ({values})", *rows)
 
 
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """A folder that the servers' user may enter and write to, unlike pytest's own."""
-    folder = Path(tempfile.mkdtemp(prefix="machfive-db-"))
-    folder.chmod(0o777)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def _program(name: str, *places: str) -> str:
+def _program(name: str) -> str:
     """Find a server's program; without it the test is skipped, but never in the CI."""
-    found = shutil.which(name, path=os.pathsep.join((os.environ["PATH"], "/usr/sbin", *places)))
-    if not found:
-        assert not os.environ.get("CI"), f"{name} is not installed: see .ci/run"
-        pytest.skip(f"{name} is not installed")
-    return found
+    try:
+        return find_program(name)
+    except FileNotFoundError as error:
+        _skip(error)
+
+
+def _skip(error: FileNotFoundError) -> NoReturn:
+    assert not os.environ.get("CI"), f"{error}: see .ci/run"
+    pytest.skip(str(error))
 
 
 @contextmanager
 def running_postgres() -> Iterator[int]:
     """Run a PostgreSQL server; give its port."""
-    versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
-    pg_ctl, initdb = (_program(name, *versions[::-1]) for name in ("pg_ctl", "initdb"))
-    with _folder() as folder:
-        data, port = folder / "data", _free_port()
-        command = [*_USER, initdb, "-D", data, "-U", "airflow", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        subprocess.run(command, check=True, capture_output=True, cwd=folder)
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-        control = [*_USER, pg_ctl, "-D", data, "-w", "-l", folder / "log"]
-        subprocess.run([*control, "-o", options, "start"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    with ExitStack() as stack:
         try:
-            yield port
-        finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder)
+            port = stack.enter_context(postgres())
+        except FileNotFoundError as error:
+            _skip(error)
+        yield port
 
 
 @pytest.fixture(scope="session")
@@ -126,16 +102,16 @@ def postgres_server() -> Iterator[int]:
 def mariadb_server() -> Iterator[int]:
     """Run a MariaDB server; give its port."""
     server, install = _program("mariadbd"), _program("mariadb-install-db")
-    with _folder() as folder:
-        data, port = folder / "data", _free_port()
+    with open_folder() as folder:
+        data, port = folder / "data", free_port()
         common = [f"--datadir={data}", "--no-defaults"]
         subprocess.run(
-            [*_USER, install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"],
+            [*AS_NOBODY, install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"],
             check=True,
             capture_output=True,
             cwd=folder,
         )
-        command = [*_USER, server, *common[::-1], f"--port={port}", "--bind-address=127.0.0.1"]
+        command = [*AS_NOBODY, server, *common[::-1], f"--port={port}", "--bind-address=127.0.0.1"]
         command += [f"--socket={folder}/socket", f"--pid-file={folder}/pid", "--skip-name-resolve"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder)
         try:
