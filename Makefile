@@ -49,7 +49,7 @@ ui: $(VENV)/.installed ## Leave such an Airflow running for the browser, with li
 test: $(VENV)/.installed ## Run the tests, those in a real Airflow and in a browser included; 5 minutes
 	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest $(TESTS)
 
-test-kills: $(VENV)/.installed ## Run the tests that kill processes of an Airflow: a short chaos, table to table, events; 4 minutes
+test-kills: $(VENV)/.installed ## Run the tests that kill processes of an Airflow: a short chaos, table to table, events; 3 minutes
 	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest $(RUN_TESTS) tests/chaos
 
 # By itself: before Python 3.12 measuring doubles what the tests cost, and a live Airflow's processes are not seen.

@@ -22,8 +22,8 @@ from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.models import Lead
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.live_airflow import LiveAirflow
+from tests.database_servers import postgres
 from tests.e2e.mail_sink import MailSink, running_sink
-from tests.transfers.conftest import running_postgres
 
 ROOT = Path(__file__).parents[2]
 DAG_IDS = (
@@ -95,8 +95,9 @@ def warehouse() -> Iterator[Engine | None]:
     """
     with ExitStack() as stack:
         try:
-            port = stack.enter_context(running_postgres())
-        except pytest.skip.Exception:
+            port = stack.enter_context(postgres())
+        except FileNotFoundError:
+            assert not os.environ.get("CI"), "PostgreSQL is not installed: see .ci/run"
             yield None
             return
         engine = create_engine(f"postgresql+psycopg2://airflow@127.0.0.1:{port}/postgres")

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -80,21 +80,14 @@ def _skip(error: FileNotFoundError) -> NoReturn:
     pytest.skip(str(error))
 
 
-@contextmanager
-def running_postgres() -> Iterator[int]:
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[int]:
     """Run a PostgreSQL server; give its port."""
     with ExitStack() as stack:
         try:
             port = stack.enter_context(postgres())
         except FileNotFoundError as error:
             _skip(error)
-        yield port
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[int]:
-    """Run a PostgreSQL server; give its port."""
-    with running_postgres() as port:
         yield port
 
 
