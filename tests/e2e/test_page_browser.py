@@ -149,7 +149,7 @@ def test_how_many_run_wait_and_are_done(opened: Callable[..., Any], shoot: Calla
     shoot("nothing-matches", "&q=no+such+list", twice=False)
     shoot("empty", "", conn=NEW_CONN, twice=False)
     shoot("not-allowed", "", conn="no_such_connection", twice=False)
-    shoot("logged-out", "", logged_in=False, twice=False)
+    shoot("logged-out", "", logged_in=False)
 
 
 def test_from_the_task_to_its_row_and_back(opened: Any, page: Any, live: LiveAirflow, run_id: str):
