@@ -82,6 +82,8 @@ def opened(page: Any, live: LiveAirflow, run_id: str) -> Callable[..., Any]:
 
     def opened(query: str = "") -> Any:
         page.goto(f"{live.base_url}/plugin/machfive/machfive/?conn={PAGE_CONN}{query}")
+        # In Airflow 3.1 the frame takes the query from Airflow's address, and is loaded once more.
+        page.wait_for_function("document.querySelector('iframe')?.contentWindow.location.search.includes('conn=')")
         frame = page.frame_locator("iframe")
         frame.locator("#content").wait_for()
         return frame
