@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,21 @@ def test_lists_of_people_are_shown_as_a_number(sandbox: Sandbox):
     operator.leads = list(LEADS)  # as a mapped task or an XComArg sets it
     assert isinstance(operator.leads, PrivateList)
     assert isinstance(operator, MachFiveGenerateBatchOperator)
+
+
+def test_filters_are_read_again_after_a_wait_on_the_worker(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    opt_outs, sleep = tmp_path / "opt-outs.csv", time.sleep
+    opt_outs.write_text(f"email\n{ADDRESSES[0]}\n")
+
+    def wait(seconds: float) -> None:
+        opt_outs.write_text("email\n")  # they have opted in again
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", wait)
+    sandbox.fault("status", endpoint="generate-batch", status=429, code="RATE_LIMITED", times=1)
+    run = Run(batch(sandbox, suppress=str(opt_outs), deferrable=False))
+    run()
+    assert sent(sandbox) == [ADDRESSES[1:], ADDRESSES]
+    assert (told(run.xcoms)["leads_submitted"], told(run.xcoms)["credits"]) == (3, 3)

@@ -148,7 +148,8 @@ class Buyer:
         :raises AirflowSkipException: if nobody is left
         """
         left_out = len(purchase.leads) - len(selection.leads)
-        if left_out:
+        # After a wait on the worker the filters may say something else than before it.
+        if left_out or purchase.selected is not None:
             purchase = replace(purchase, selected=selection.leads)
             facts |= {
                 "leads_submitted": len(selection.leads),
