@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from machfive_provider import exceptions
 from machfive_provider.api import protocol
 from machfive_provider.hooks.machfive import MachFiveHook
-from machfive_provider.operators.buying import Attempt
+from machfive_provider.operators.attempt import Attempt
 from machfive_provider.operators.generate import MachFiveGenerateBatchOperator, MachFiveGenerateOperator
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.triggers import events

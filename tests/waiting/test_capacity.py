@@ -150,6 +150,25 @@ def test_another_client_takes_the_slot():
     assert granted(queue.update(lists("a", "b"), T0 + 4)) == [1]
 
 
+def test_a_slot_that_was_given_back_is_granted_again():
+    """Its task read, right before its POST, that a task from another triggerer had taken the slot."""
+    queue = queue_of(1, limit=3)
+    assert granted(queue.update(lists("a", "b"), T0)) == [1]
+    queue.join(T0 + 1, T0 + 3, gives_back=3)
+    assert granted(queue.update(lists("a", "b", "c"), T0 + 4)) == []
+    assert granted(queue.update(lists("a", "c"), T0 + 20)) == [1]
+
+
+def test_a_limit_comes_from_another_triggerer_with_a_task():
+    queue = CapacityQueue()
+    queue.join(T0 + 1, T0, gives_back=3)
+    assert queue.limit(T0) == 3
+    queue.join(T0 + 2, T0 + 500, gives_back=3)
+    assert queue.limit(T0 + 600) is None  # it is found out again, however often tasks come back with it
+    queue.join(T0 + 3, T0 + 601, gives_back=3)
+    assert queue.limit(T0 + 601) is None
+
+
 def test_a_refusal_tells_whose_list_was_counted_for_the_refused_one():
     """A hint that is too high grants three slots; two tasks get in, and the API does not say which."""
     queue = queue_of(1, 2, 3, 4, hint=3)
@@ -393,10 +412,10 @@ class Worker:
         self.clock += seconds
         self.meanwhile(len(self.pauses))
 
-    def wait(self, hook: MachFiveHook, **arguments: Any) -> None:
+    def wait(self, hook: MachFiveHook, **arguments: Any) -> int | None:
         known = {"asked_at": T0, "deadline": T0 + 3600, "interval": 20, "limit": None, "not_before": 0.0}
         log, now = logging.getLogger("airflow.task"), lambda: self.clock
-        wait_on_worker(hook, log=log, sleep=self.sleep, now=now, **{**known, **arguments})
+        return wait_on_worker(hook, log=log, sleep=self.sleep, now=now, **{**known, **arguments})
 
 
 def fill(sandbox: Sandbox, places: int = 3) -> list[str]:
@@ -484,6 +503,14 @@ def test_no_room_on_a_worker(slow_sandbox: Sandbox, connect: Connect):
     with MachFiveHook() as hook, pytest.raises(exceptions.CapacityTimeoutError):
         worker.wait(hook, deadline=T0 + 480, limit=3)
     assert worker.clock == T0 + 480
+
+
+def test_a_worker_is_told_the_limit(slow_sandbox: Sandbox, connect: Connect):
+    connect(slow_sandbox)
+    running = fill(slow_sandbox)
+    with MachFiveHook() as hook:
+        assert Worker(slow_sandbox, lambda _: slow_sandbox.complete(running[0])).wait(hook, limit=3) == 3
+        assert Worker(slow_sandbox).wait(hook) is None
 
 
 def test_after_ten_minutes_the_worker_asks_itself(slow_sandbox: Sandbox, connect: Connect):

@@ -10,15 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
 from machfive_provider import exceptions
-from machfive_provider.formatting import counted, duration
+from machfive_provider.formatting import counted
+from machfive_provider.operators import capacity
+from machfive_provider.operators.attempt import Attempt, defer_purchase
 from machfive_provider.operators.base import ListWaitingOperator
 from machfive_provider.status import tell, telling_errors
-from machfive_provider.waiting.deferral import DEFERRAL_MARGIN
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -30,44 +31,10 @@ if TYPE_CHECKING:
     from machfive_provider.purchase.decision import Adopt, WaitForUnanswered
     from machfive_provider.purchase.purchase import Purchase
 
-__all__ = ["Attempt", "Buyer", "cost_of_list", "find_campaign"]
+__all__ = ["Buyer", "cost_of_list", "find_campaign"]
 
-# Seconds to wait after a 429 that is not about capacity and names no time: MachFive asks for restraint (docs/api.md).
-_PAUSE_AFTER_429 = 30.0
 # Seconds from the search to the POST. After a longer pause the search is repeated: another try may have bought since.
 _SEARCH_VALID_FOR = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """How far a try is with its purchase. It survives deferrals: triggers carry it as JSON and return it.
-
-    :param try_number: of the task instance
-    :param began_at: epoch seconds at which the try began; it gives its position in the queue for capacity
-    :param absent_since: epoch seconds of its first complete search without the list of an earlier try
-    :param granted: whether it comes from the queue for capacity: then a slot is reserved for it
-    """
-
-    try_number: int
-    began_at: float
-    absent_since: float | None = None
-    granted: bool = False
-
-    @classmethod
-    def begin(cls, context: Context) -> Attempt:
-        """Return the attempt of a try that begins now."""
-        return cls(context["ti"].try_number, time.time())
-
-    @classmethod
-    def of_event(cls, event: Any, context: Context) -> Attempt:
-        """Return the attempt that a trigger's event continues; raises the error that the event carries."""
-        from machfive_provider.triggers import events
-
-        found = cls(**events.read(event, "submit")["attempt"])
-        if found.try_number == context["ti"].try_number:
-            return found
-        # After losing a task Airflow may resume it with the event of an earlier try: its search proves nothing now.
-        return replace(found, try_number=context["ti"].try_number, absent_since=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +99,14 @@ class Buyer:
                         continue
                     purchase = self._with(purchase, select(purchase), facts)
                     with _nothing_spent():
-                        _queue_first(hook, attempt)
+                        capacity.check_for_slot(hook, self.task, self.context["ti"], attempt)
                     # After a long pause the search comes first again.
                     if time.time() - searched_at <= _SEARCH_VALID_FOR:
                         return self._bought(facts, buy.submit(hook, purchase, decision, records, log))
                 except exceptions.RateLimitedError as error:
                     # Nothing was accepted: this is waiting, and waiting uses up none of the task's retries.
-                    attempt = replace(attempt, granted=True)  # once the wait has ended
                     tell(self.context, "waiting_for_room", **facts, asked_at=attempt.began_at)
-                    self._wait_after_429(hook, attempt, error)
+                    attempt = capacity.wait_after_429(hook, self.task, attempt, error, self.capacity_timeout)
 
     def _with(self, purchase: Purchase, selection: Selection, facts: dict[str, Any]) -> Purchase:
         """Return the purchase of these leads, and note in ``facts`` what is left out.
@@ -233,58 +199,6 @@ class Buyer:
             "credits": purchase.credits,
         }
 
-    def _wait_after_429(self, hook: MachFiveHook, attempt: Attempt, error: exceptions.RateLimitedError) -> None:
-        """Return when the task may ask again, or defer.
-
-        :raises CapacityTimeoutError: after ``capacity_timeout``
-        """
-        from machfive_provider.api.retries import ONCE
-        from machfive_provider.waiting.capacity import no_capacity, wait_on_worker
-
-        log, now = self.task.log, time.time()
-        deadline = self.task.deadline(
-            started_at=attempt.began_at, timeout=self.capacity_timeout, began_at=attempt.began_at
-        )
-        is_full = isinstance(error, exceptions.WorkspaceLimitError)
-        if now >= deadline:
-            raise no_capacity(now - attempt.began_at, None if is_full else error)
-        why = "for a free slot in the workspace" if is_full else "because MachFive asks for fewer requests"
-        where = "in the triggerer" if self.task.deferrable else "on this worker"
-        log.info("Waiting %s, %s, for %s at the most. %s", why, where, duration(deadline - now), error)
-        # What runs right after a 429 is the workspace's limit. An error without a status is from _queue_first.
-        limit = _running_now(hook, log) if is_full and error.status_code else None
-        pause = error.retry_after
-        if pause is None:
-            pause = 0.0 if is_full else _PAUSE_AFTER_429
-        if self.task.deferrable:
-            self._defer_for_capacity(attempt, deadline, limit, now + pause)
-        with self.task.hook(ONCE) as reader:
-            wait_on_worker(
-                reader,
-                asked_at=attempt.began_at,
-                deadline=deadline,
-                interval=self.task.interval(),
-                limit=limit,
-                not_before=now + pause,
-                log=log,
-                sleep=time.sleep,
-                now=time.time,
-            )
-
-    def _defer_for_capacity(self, attempt: Attempt, deadline: float, limit: int | None, not_before: float) -> NoReturn:
-        from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
-
-        trigger = MachFiveCapacityTrigger(
-            self.task.machfive_conn_id,
-            attempt.began_at,
-            deadline,
-            self.task.interval(),
-            limit=limit,
-            not_before=not_before,
-            attempt=asdict(attempt),
-        )
-        self._defer(trigger, deadline)
-
     def _wait_for_unanswered(self, purchase: Purchase, attempt: Attempt, unanswered: WaitForUnanswered) -> None:
         """Let time pass before the next search for the list of an earlier try, on the worker or deferred."""
         from machfive_provider.waiting.decision import jittered
@@ -303,13 +217,7 @@ class Buyer:
             poll_interval=self.task.interval(),
             attempt=asdict(attempt),
         )
-        self._defer(trigger, unanswered.until)
-
-    def _defer(self, trigger: Any, until: float) -> NoReturn:
-        left = max(0.0, until - time.time())
-        self.task.defer(
-            trigger=trigger, method_name="resume_submission", timeout=timedelta(seconds=left + DEFERRAL_MARGIN)
-        )
+        defer_purchase(self.task, trigger, unanswered.until)
 
 
 def _cost_of(decision: Adopt, purchase: Purchase) -> dict[str, Any]:
@@ -344,29 +252,3 @@ def find_campaign(hook: MachFiveHook, campaign_id: str | None, campaign_name: st
         return check_uuid("campaign_id", campaign_id), None
     campaign = hook.resolve_campaign(str(campaign_name))
     return campaign.id, campaign.name
-
-
-def _queue_first(hook: MachFiveHook, attempt: Attempt) -> None:
-    """Where the connection names the workspace's limit, queue for a slot without being refused first."""
-    limit = hook.settings.max_concurrent_batches
-    if limit is None or attempt.granted:
-        return
-    from machfive_provider.waiting.capacity import running_batches
-
-    running = len(running_batches(hook))
-    if running >= limit:
-        raise exceptions.WorkspaceLimitError(
-            f"the workspace runs {counted(running, 'batch', 'batches')}, and the connection's "
-            f"max_concurrent_batches is {limit}"
-        )
-
-
-def _running_now(hook: MachFiveHook, log: Any) -> int | None:
-    """Count the batches that run right after a 429: that many the workspace may have."""
-    from machfive_provider.waiting.capacity import running_batches
-
-    try:
-        return len(running_batches(hook))
-    except exceptions.MachFiveTransientError as error:
-        log.info("The running batches could not be counted. %s", error)
-        return None

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from machfive_provider.api.models import GenerationOptions, LeadList
     from machfive_provider.delivery.destination import Destination
     from machfive_provider.leads.suppression import Selection
-    from machfive_provider.operators.buying import Attempt
+    from machfive_provider.operators.attempt import Attempt
     from machfive_provider.purchase.purchase import Purchase
 
 __all__ = ["MachFiveGenerateBatchOperator", "MachFiveGenerateOperator"]
@@ -191,14 +191,14 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
 
     def execute(self, context: Context) -> Any:
         """Submit the batch, unless an earlier attempt has, and wait for it."""
-        from machfive_provider.operators.buying import Attempt
+        from machfive_provider.operators.attempt import Attempt
 
         with self.telling_errors(context):
             return self._submit(context, Attempt.begin(context))
 
     def resume_submission(self, context: Context, event: Any = None) -> Any:
         """Continue after the triggerer waited for a free slot or for the list of an unanswered purchase."""
-        from machfive_provider.operators.buying import Attempt
+        from machfive_provider.operators.attempt import Attempt
 
         with self.telling_errors(context):
             return self._submit(context, Attempt.of_event(event, context))

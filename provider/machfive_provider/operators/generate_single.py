@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from machfive_provider.api.models import GenerationOptions, LeadList
-    from machfive_provider.operators.buying import Attempt
+    from machfive_provider.operators.attempt import Attempt
 
 __all__ = ["MachFiveGenerateOperator"]
 
@@ -132,14 +132,14 @@ class MachFiveGenerateOperator(ListWaitingOperator):
 
     def execute(self, context: Context) -> Any:
         """Buy the sequence, unless an earlier attempt has, and return it."""
-        from machfive_provider.operators.buying import Attempt
+        from machfive_provider.operators.attempt import Attempt
 
         with self.telling_errors(context):
             return self._submit(context, Attempt.begin(context))
 
     def resume_submission(self, context: Context, event: Any = None) -> Any:
         """Continue after the triggerer waited for a free slot or for the list of an unanswered purchase."""
-        from machfive_provider.operators.buying import Attempt
+        from machfive_provider.operators.attempt import Attempt
 
         with self.telling_errors(context):
             return self._submit(context, Attempt.of_event(event, context))

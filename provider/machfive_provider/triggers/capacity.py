@@ -24,7 +24,8 @@ class MachFiveCapacityTrigger(PlainTrigger):
     :param poll_interval: seconds between reads of the workspace
     :param limit: how many batches ran when the task was refused, None if it was not or could not tell
     :param not_before: epoch seconds before which the API may not be asked (Retry-After), 0 if it did not say
-    :param attempt: returned in the event as it is
+    :param gives_back: the limit known when it was granted a slot that was taken before it could submit, else None
+    :param attempt: returned in the event, with the workspace's limit as ``limit``
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class MachFiveCapacityTrigger(PlainTrigger):
         poll_interval: float,
         limit: int | None = None,
         not_before: float = 0.0,
+        gives_back: int | None = None,
         attempt: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -44,24 +46,26 @@ class MachFiveCapacityTrigger(PlainTrigger):
         self.poll_interval = poll_interval
         self.limit = limit
         self.not_before = not_before
+        self.gives_back = gives_back
         self.attempt = dict(attempt or {})
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: that the task may submit, or the error that it is to raise."""
         try:
-            await wait_for_capacity(
+            limit = await wait_for_capacity(
                 self.machfive_conn_id,
                 asked_at=self.asked_at,
                 deadline=self.deadline,
                 interval=self.poll_interval,
                 limit=self.limit,
                 not_before=self.not_before,
+                gives_back=self.gives_back,
                 log=self.log,
             )
         except exceptions.MachFiveError as error:
             payload = events.failed(error)
         else:
-            payload = events.submit(self.attempt)
+            payload = events.submit({**self.attempt, "limit": limit})
         # Nothing may follow the yield: a trigger that goes on is told that it was killed.
         yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
 

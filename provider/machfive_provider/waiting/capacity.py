@@ -83,18 +83,29 @@ class CapacityQueue:
         self._learned: tuple[int, float] | None = None
         self._paused_until = 0.0
 
-    def join(self, asked_at: float, now: float, limit: int | None = None, not_before: float = 0.0) -> Waiter:
+    def join(
+        self,
+        asked_at: float,
+        now: float,
+        limit: int | None = None,
+        not_before: float = 0.0,
+        *,
+        gives_back: int | None = None,
+    ) -> Waiter:
         """Join the queue. A task that was told to submit and was refused is first again, by its ``asked_at``.
 
         :param limit: how many batches ran when it was refused just now, None if it was not or could not tell
         :param not_before: when the API may be asked again (Retry-After), 0 if it did not say
+        :param gives_back: the limit known when it was granted a slot that was taken before it could submit, else None
         """
         if limit is not None:
             self._learn(limit, now)
+        elif self._learned is None and gives_back is not None:
+            self._learn(gives_back, now)  # another triggerer had learned it
         self.pause(not_before, now)
         # Refused although no batch is seen to run: what fills the workspace is hidden from this key. The reservation
         # stays, so that the next attempt comes a minute later and not at once.
-        if (limit is not None and limit >= 1) or not_before > now:
+        if gives_back is not None or (limit is not None and limit >= 1) or not_before > now:
             self._give_back(asked_at)
         waiter = Waiter(asked_at, next(self._arrivals))
         insort(self._queue, waiter, key=lambda each: (each.asked_at, each.arrival))
@@ -252,8 +263,10 @@ def wait_on_worker(
     log: Any,
     sleep: Callable[[float], None],
     now: Callable[[], float],
-) -> None:
-    """Wait on this worker until the task may submit; all times in seconds, points in time since the epoch.
+) -> int | None:
+    """Wait on this worker until the task may submit; return the workspace's limit, None if it is not known.
+
+    All times are in seconds, points in time since the epoch.
 
     :param limit, not_before: as for :meth:`CapacityQueue.join`
     :raises CapacityTimeoutError: at the deadline
@@ -274,7 +287,7 @@ def wait_on_worker(
         else:
             trouble = None
             if queue.update(active, now()):
-                return
+                return queue.limit(now())
         seen = trouble or next(position for _, position in queue.positions(now()))
         progress.tell(log, seen, now())
         pause = max(jittered(interval), (trouble and trouble.retry_after) or 0.0)

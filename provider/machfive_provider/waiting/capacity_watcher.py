@@ -155,19 +155,22 @@ async def wait_for_capacity(
     interval: float,
     limit: int | None,
     not_before: float,
+    gives_back: int | None,
     log: Any,
-) -> None:
+) -> int | None:
     """Return when the task may submit: in order with all that wait in this triggerer.
+
+    Returns the workspace's limit, None if it is not known.
 
     :param asked_at: epoch seconds at which the task first asked
     :param deadline: epoch seconds at which it gives up, after one read at least
     :param interval: seconds between reads
-    :param limit, not_before: as for :meth:`CapacityQueue.join`
+    :param limit, not_before, gives_back: as for :meth:`CapacityQueue.join`
     :raises CapacityTimeoutError: at the deadline
     :raises MachFivePermanentError: if the workspace may not be read
     """
     queue = _queues.setdefault(asyncio.get_running_loop(), {}).setdefault(conn_id, CapacityQueue())
-    waiter = queue.join(asked_at, time.time(), limit, not_before)
+    waiter = queue.join(asked_at, time.time(), limit, not_before, gives_back=gives_back)
     try:
         async with (
             shared_client(conn_id) as client,
@@ -177,3 +180,4 @@ async def wait_for_capacity(
     except BaseException:
         queue.leave(waiter)
         raise
+    return queue.limit(time.time())
