@@ -48,7 +48,7 @@ def env(tmp_path: Path, sandbox: Sandbox, connect: Callable[..., None]) -> Envir
 
 def start(arguments: list[str], env: Environment, **streams: Any) -> subprocess.CompletedProcess[str]:
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
-    return subprocess.run(arguments, env=env, text=True, timeout=120, check=False, **streams)
+    return subprocess.run(arguments, env=env, text=True, timeout=600, check=False, **streams)
 
 
 def test_a_connection_in_airflows_database(sandbox: Sandbox, env: Environment):

@@ -24,6 +24,7 @@ from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.live_airflow import LiveAirflow
 from tests.database_servers import postgres
 from tests.e2e.mail_sink import MailSink, running_sink
+from tests.e2e.pictures import Photographer, chromium
 
 ROOT = Path(__file__).parents[2]
 DAG_IDS = (
@@ -47,7 +48,10 @@ DAG_IDS = (
     "e2e_start_from_trigger",
 )
 PAGE_DAG, PAGE_CONN, SHARDS = "e2e_page_shards", "machfive_shards", 20
+ODD_DAG = "e2e_page_states"
 NEW_CONN = "machfive_new"  # nothing was ever made in its workspace
+DEMO_CONN = "machfive_demo"  # its workspace has lists in every state
+DOWN_CONN = "machfive_down"  # nothing listens there
 PEOPLE = """
 CREATE TABLE contacts AS
 SELECT 'person' || n % 600 || '@warehouse.example.com' AS email, 'Person ' || n AS full_name, 'COO' AS job_title,
@@ -69,6 +73,16 @@ def sandbox() -> Iterator[Sandbox]:
 def shards() -> Iterator[Sandbox]:
     """Run a sandbox that takes three batches at a time, which end by hand only."""
     with Sandbox(SandboxSettings(processing_seconds=float("inf"), concurrency=3)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[Sandbox]:
+    """Run a sandbox with lists in every state. It loses a purchase's response and its list, and another altogether."""
+    with Sandbox(SandboxSettings(demo=True, concurrency=20)) as running:
+        running.fault("visible_late", "generate-batch", seconds=3600, contains="checking@")
+        running.fault("reset", "generate-batch", accepted=True, contains="checking@")
+        running.fault("status", "generate-batch", status=500, contains="retrying@")
         yield running
 
 
@@ -111,6 +125,7 @@ def warehouse() -> Iterator[Engine | None]:
 def live(
     sandbox: Sandbox,
     shards: Sandbox,
+    demo: Sandbox,
     results: Path,
     warehouse: Engine | None,
     mails: MailSink,
@@ -121,6 +136,8 @@ def live(
         ("SECOND", sandbox.base_url, sandbox.workspaces[1].api_key),
         ("NEW", sandbox.base_url, sandbox.workspaces[2].api_key),
         ("SHARDS", shards.base_url, shards.api_key),
+        ("DEMO", demo.base_url, demo.api_key),
+        ("DOWN", "http://127.0.0.1:1", demo.api_key),
     )
     connections = {
         f"AIRFLOW_CONN_MACHFIVE_{name}": json.dumps({"conn_type": "machfive", "host": host, "password": key})
@@ -144,14 +161,14 @@ def live(
     airflow = LiveAirflow(
         tmp_path_factory.mktemp("airflow"),
         [ROOT / "example_dags", Path(__file__).parent / "dags"],
-        wanted=(*DAG_IDS, PAGE_DAG, "machfive_notifications"),
+        wanted=(*DAG_IDS, PAGE_DAG, ODD_DAG, "machfive_notifications"),
         users=USERS,
         env=connections
         | {
             "MACHFIVE_RESULTS": str(results),
             "MACHFIVE_E2E_LIST": known,
             "AIRFLOW__MACHFIVE__UI_PREVIEW": "True",
-            "AIRFLOW__MACHFIVE__UI_CONNECTIONS": NEW_CONN,
+            "AIRFLOW__MACHFIVE__UI_CONNECTIONS": f"{NEW_CONN},{DEMO_CONN},{DOWN_CONN}",
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         },
     )
@@ -188,7 +205,43 @@ def run_id(live: LiveAirflow, shards: Sandbox, foreign_list: str) -> Iterator[st
 
 
 @pytest.fixture(scope="session")
-def client(live: LiveAirflow) -> Iterator[Callable[[str | None], httpx.Client]]:
+def odd_states(live: LiveAirflow) -> None:
+    """One task searches for a list that it may have bought, one waits for its next try, one had nothing to buy."""
+    run = live.trigger(ODD_DAG)
+    wanted = {"checking": "deferred", "retrying": "up_for_retry", "skipped": "skipped"}
+    live.wait_until(
+        ODD_DAG,
+        run,
+        lambda now: {task.task_id: task.state for task in now.tasks} == wanted,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shoot(browser: Any, live: LiveAirflow, token: Callable[[str], str]) -> Photographer:
+    return Photographer(browser, live, token)
+
+
+@pytest.fixture(scope="session")
+def token(live: LiveAirflow) -> Callable[[str], str]:
+    """Log in as a user; return what Airflow keeps in the cookie."""
+
+    def token(user: str) -> str:
+        credentials = {"username": user, "password": live.home.passwords[user]}
+        answer = httpx.post(f"{live.base_url}/auth/token", json=credentials, timeout=30, trust_env=False)
+        return str(answer.json()["access_token"])
+
+    return token
+
+
+@pytest.fixture(scope="session")
+def client(live: LiveAirflow, token: Callable[[str], str]) -> Iterator[Callable[[str | None], httpx.Client]]:
     """Return a client of the page for a user, or for nobody."""
     opened: list[httpx.Client] = []
 
@@ -196,9 +249,7 @@ def client(live: LiveAirflow) -> Iterator[Callable[[str | None], httpx.Client]]:
         page = httpx.Client(base_url=f"{live.base_url}/machfive/", timeout=30, trust_env=False)
         opened.append(page)
         if user:
-            credentials = {"username": user, "password": live.home.passwords[user]}
-            token = page.post(f"{live.base_url}/auth/token", json=credentials).json()["access_token"]
-            page.cookies.set("_token", token)
+            page.cookies.set("_token", token(user))
         return page
 
     yield client

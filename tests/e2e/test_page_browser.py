@@ -1,15 +1,8 @@
-"""The MachFive page in Chromium: what a user reads there, does there, and can do without a mouse.
-
-Each state is looked at by axe at 1280 px in light, most at 390 px in dark as well. With MACHFIVE_SCREENSHOTS, a folder,
-it is photographed there in all four combinations: the pictures of docs/ui are made so.
-"""
+"""The MachFive page in Chromium: what a user reads there, does there, and can do without a mouse."""
 
 from __future__ import annotations
 
 import csv
-import itertools
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,27 +12,12 @@ import pytest
 
 from machfive_provider.sandbox import Sandbox
 from scripts.live_airflow import LiveAirflow
-from tests.e2e.conftest import NEW_CONN, PAGE_CONN, PAGE_DAG, SHARDS
+from tests.e2e.conftest import DEMO_CONN, DOWN_CONN, NEW_CONN, PAGE_CONN, PAGE_DAG, SHARDS
 
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None and not os.environ.get("CI"):
-    pytest.skip("needs Debian's Chromium", allow_module_level=True)
 sync_api = pytest.importorskip("playwright.sync_api")
 
 pytestmark = pytest.mark.live
-# Without these Chromium looks for Google's hosts at every start.
-QUIET = ("background-networking", "component-update", "sync", "gpu", "quic")
-WIDTHS = {"wide": 1280, "narrow": 390}
 WAIT = 30_000  # milliseconds
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--no-first-run", *(f"--disable-{each}" for each in QUIET)]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -91,45 +69,6 @@ def opened(page: Any, live: LiveAirflow, run_id: str) -> Callable[..., Any]:
     return opened
 
 
-@pytest.fixture
-def shoot(browser: Any, login: str, live: LiveAirflow) -> Iterator[Callable[..., None]]:
-    """Look at a state of the page by itself, with axe: wide and narrow, light and dark; take pictures if asked to."""
-    folder = os.environ.get("MACHFIVE_SCREENSHOTS")
-    everything, plain = list(itertools.product(WIDTHS, ("light", "dark"))), [("wide", "light"), ("narrow", "dark")]
-    contexts = {True: browser.new_context(storage_state=login), False: browser.new_context()}
-
-    def shoot(
-        name: str, query: str, *, conn: str = PAGE_CONN, logged_in: bool = True, click: str = "", twice: bool = True
-    ) -> None:
-        tab = contexts[logged_in].new_page()
-        for label, scheme in everything if folder else plain if twice else plain[:1]:
-            tab.set_viewport_size({"width": WIDTHS[label], "height": 900})
-            tab.emulate_media(color_scheme=scheme)
-            tab.goto(f"{live.base_url}/machfive/?conn={conn}{query}")
-            tab.wait_for_selector("main")
-            if click:
-                tab.locator(click).click()
-                tab.wait_for_selector("#emails article")
-            if folder:
-                Path(folder).mkdir(parents=True, exist_ok=True)
-                tab.screenshot(path=str(Path(folder) / f"{name}-{label}-{scheme}.png"))
-            assert serious(tab) == []
-            assert not tab.evaluate("document.documentElement.scrollWidth > innerWidth"), f"{name} scrolls sideways"
-        tab.close()
-
-    yield shoot
-    for context in contexts.values():
-        context.close()
-
-
-def serious(page: Any) -> list[str]:
-    """Return what axe finds serious or critical."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(page).response["violations"]
-    return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found if each["impact"] in ("serious", "critical")]
-
-
 def row_key(run_id: str, index: int) -> str:
     return f"{PAGE_DAG}|{run_id}|write|{index}"
 
@@ -147,11 +86,13 @@ def test_how_many_run_wait_and_are_done(opened: Callable[..., Any], shoot: Calla
     tile(frame, "Waiting for room").click()
     expect(frame.locator("tr[data-key]")).to_have_count(SHARDS - 3)
     expect(frame.locator("tbody").first).to_contain_text("place 17")
-    shoot("running", "")
-    shoot("nothing-matches", "&q=no+such+list", twice=False)
-    shoot("empty", "", conn=NEW_CONN, twice=False)
-    shoot("not-allowed", "", conn="no_such_connection", twice=False)
-    shoot("logged-out", "", logged_in=False)
+    shoot("running", f"?conn={PAGE_CONN}")
+    shoot("nothing-matches", f"?conn={PAGE_CONN}&q=no+such+list", twice=False)
+    shoot("empty", f"?conn={NEW_CONN}", twice=False)
+    shoot("not-allowed", "?conn=no_such_connection", twice=False)
+    shoot("logged-out", f"?conn={PAGE_CONN}", user=None)
+    shoot("unreachable", f"?conn={DOWN_CONN}", twice=False)
+    shoot("loading", f"?conn={PAGE_CONN}", click="#refresh", shows="text=reading MachFive", stalled=True, twice=False)
 
 
 def test_from_the_task_to_its_row_and_back(opened: Any, page: Any, live: LiveAirflow, run_id: str):
@@ -188,10 +129,16 @@ def test_a_failed_list_a_missing_lead_and_a_402_are_explained(
         expect(frame.locator(".reason", has_text=reason).first).to_contain_text(remedy, timeout=90_000)
     # The failed list, the purchase without credits, and the delivery that lacks a lead.
     expect(tile(frame, "Failed in 24 h").locator("b")).to_have_text("3", timeout=90_000)
-    shoot("failed", "&status=failed")
-    shoot("missing", f"&row={running[0]}")
-    shoot("preview", f"&row={running[0]}", click="#preview")
-    shoot("waiting-details", f"&row={quote(row_key(run_id, 19), safe='')}")
+    shoot("failed", f"?conn={PAGE_CONN}&status=failed")
+    shoot("missing", f"?conn={PAGE_CONN}&row={running[0]}")
+    shoot("preview", f"?conn={PAGE_CONN}&row={running[0]}", click="#preview", shows="#emails article")
+    shoot("waiting-details", f"?conn={PAGE_CONN}&row={quote(row_key(run_id, 19), safe='')}")
+
+
+def test_what_runs_too_long_checks_retries_or_was_skipped(odd_states: None, shoot: Callable[..., None]):
+    shoot("stuck", f"?conn={DEMO_CONN}&status=stuck", shows="text=Runs far longer than usual")
+    for status in ("checking", "retrying", "skipped"):
+        shoot(status, f"?conn={DEMO_CONN}&status={status}", shows=f".status.{status}", twice=False)
 
 
 def test_a_refresh_keeps_focus_scroll_and_details(opened: Any, page: Any):
@@ -259,7 +206,7 @@ def test_what_cannot_be_read_is_said(opened: Any, shards: Sandbox, shoot: Callab
         frame = opened()
         sync_api.expect(frame.locator(".notice.error")).to_contain_text(text, timeout=WAIT)
         sync_api.expect(frame.locator("tr[data-key]").first).to_be_visible()
-        shoot(name, "", twice=name == "refused")
+        shoot(name, f"?conn={PAGE_CONN}", twice=name == "refused")
         shards.clear_faults()
 
 

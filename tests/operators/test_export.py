@@ -298,7 +298,7 @@ def test_an_export_that_is_killed_is_repeated_to_the_byte(
     sandbox.fault("hang", endpoint="export")
     process = subprocess.Popen([sys.executable, "-c", KILLED, list_id, str(target)], cwd=Path(__file__).parents[2])
     try:
-        sandbox.wait_for_requests("export", 1, timeout=60)  # another process imports Airflow first
+        sandbox.wait_for_requests("export", 1, timeout=600)  # another process imports Airflow first
     finally:
         process.kill()
         assert process.wait() == -9

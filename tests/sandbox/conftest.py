@@ -76,7 +76,7 @@ def make_world() -> Iterator[Callable[..., World]]:
             clock = FakeClock()
             sandbox = stack.enter_context(Sandbox(SandboxSettings(**settings), clock=clock))
             headers = {"Authorization": f"Bearer {sandbox.api_key}"}
-            client = stack.enter_context(httpx.Client(base_url=sandbox.base_url, headers=headers, timeout=10))
+            client = stack.enter_context(httpx.Client(base_url=sandbox.base_url, headers=headers, timeout=60))
             return World(sandbox, client, clock)
 
         yield make

@@ -9,7 +9,7 @@ from tests.sandbox.conftest import MakeWorld, World
 
 
 def control(world: World) -> httpx.Client:
-    return httpx.Client(base_url=f"{world.sandbox.base_url}/_sandbox", timeout=10)
+    return httpx.Client(base_url=f"{world.sandbox.base_url}/_sandbox", timeout=60)
 
 
 def test_state_tells_everything_but_keys_and_leads(make_world: MakeWorld) -> None:

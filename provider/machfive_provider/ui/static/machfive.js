@@ -5,7 +5,8 @@ import { followTheme, inAirflow, openInAirflow, shareAddress } from "./airflow.j
 const REFRESH_EVERY = 5000; // milliseconds; the server reads MachFive no more often
 const $ = (id) => document.getElementById(id);
 const content = $("content"), drawer = $("drawer"), updated = $("updated"), pause = $("pause");
-let paused = false, opener = null, lost = "";
+const SLOW = 500; // milliseconds after which the page says that it waits for an answer
+let paused = false, opener = null, lost = "", waiting = false;
 
 document.documentElement.classList.add("has-script");
 followTheme();
@@ -14,8 +15,21 @@ for (const id of ["pause", "refresh"]) $(id).hidden = false;
 
 const relative = (path) => path + location.search;
 
+function setWaiting(whether) {
+  waiting = whether;
+  document.querySelector("main").setAttribute("aria-busy", String(whether));
+  showAge();
+}
+
 async function get(address) {
-  const response = await fetch(address, { headers: { Accept: "text/html" } });
+  const slow = setTimeout(() => setWaiting(true), SLOW);
+  let response;
+  try {
+    response = await fetch(address, { headers: { Accept: "text/html" } });
+  } finally {
+    clearTimeout(slow);
+    setWaiting(false);
+  }
   if (response.status === 401) lost = "you are logged out: load the page again";
   if (!response.ok) throw new Error(String(response.status));
   return response.text();
@@ -30,7 +44,7 @@ function noteAge(element) {
 }
 function showAge() {
   const age = readAge === null ? null : Math.round(readAge + (performance.now() - receivedAt) / 1000);
-  const state = lost || (age === null ? "not read yet" : `updated ${age} s ago`);
+  const state = waiting ? "reading MachFive …" : lost || (age === null ? "not read yet" : `updated ${age} s ago`);
   updated.textContent = paused ? `paused, ${state}` : state;
 }
 
