@@ -9,11 +9,12 @@ import math
 import time
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from machfive_provider import exceptions
+from machfive_provider import exceptions, telemetry
 from machfive_provider.formatting import counted
 from machfive_provider.status import telling_errors
 from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, check_seconds, needs_a_worker
@@ -131,7 +132,8 @@ class ListWaitingOperator(BaseOperator):
     def _finish(self, context: Context, watch: Watch, ended: LeadList) -> Any:
         while True:
             try:
-                return self.on_list_ended(context, ended)
+                with telemetry.span("machfive.delivery", {"conn_id": self.machfive_conn_id, "list_id": ended.id}):
+                    return self.on_list_ended(context, ended)
             except exceptions.MachFiveError as error:
                 error.about(f"List {watch.list_id}")
                 if not isinstance(error, exceptions.NotReadyError) or time.time() + watch.interval >= watch.deadline:
@@ -148,12 +150,17 @@ class ListWaitingOperator(BaseOperator):
         from machfive_provider.waiting.decision import poll_list, wait_for_list
 
         with self.hook(ONCE) as hook:
-            if not self.deferrable:
+            if self.deferrable:
+                ended = None if pause else self._ended_already(watch, hook, seen)
+            else:
                 if pause:
                     time.sleep(pause)
-                return wait_for_list(watch, lambda list_id: poll_list(hook, list_id), self.log, time.sleep, time.time)
-            ended = None if pause else self._ended_already(watch, hook, seen)
-        return ended or self._defer(watch)
+                poll = partial(poll_list, hook)
+                ended = wait_for_list(watch, poll, self.log, time.sleep, time.time)
+        if ended is None:
+            self._defer(watch)
+        telemetry.waited("completion", self.machfive_conn_id, watch.started_at)
+        return ended
 
     def _ended_already(self, watch: Watch, hook: MachFiveHook, seen: LeadList | None) -> LeadList | None:
         """Poll once before deferring: the list may have ended, or the poll may fail for good."""

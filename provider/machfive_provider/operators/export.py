@@ -138,7 +138,7 @@ class MachFiveExportListOperator(ListWaitingOperator):
                 is_suppressed=is_suppressed_by(suppression),
             )
         expected = expected_of(self.expected_leads, lead_list, suppression)
-        report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
+        report_export(self, context, lead_list.id, destination, figures, expected)
         describe_outlets(self, context, lead_list.id)
         return destination.url
 

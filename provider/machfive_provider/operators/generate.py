@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import conf
 
-from machfive_provider import exceptions
+from machfive_provider import exceptions, telemetry
 from machfive_provider.delivery.format import ExportFormat, ExportShape, MissingPolicy, format_for
 from machfive_provider.formatting import counted
 from machfive_provider.leads.columns import check_columns
@@ -206,6 +206,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Report, export and count a list that has ended."""
         if lead_list.is_failed:
+            telemetry.failed(self.machfive_conn_id)
             raise bought_list_failed(lead_list.id, self.max_resubmissions)
         self.log.info(
             "List %s has completed: %s, %s.",
@@ -340,4 +341,4 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
                 escape_formulas=self.escape_formulas,
                 is_suppressed=is_suppressed_by(suppression),
             )
-        report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
+        report_export(self, context, lead_list.id, destination, figures, expected)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, conf
 
-from machfive_provider import exceptions
+from machfive_provider import exceptions, telemetry
 from machfive_provider.formatting import counted
 from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
@@ -152,6 +152,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         from machfive_provider.purchase.options import build_options
 
         if lead_list.is_failed:
+            telemetry.failed(self.machfive_conn_id)
             raise bought_list_failed(lead_list.id, self.max_resubmissions)
         tell(context, "completed", **end_of(lead_list))
         wanted = single_lead(self.lead, self.columns).leads[0].key
@@ -159,6 +160,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         options = build_options(parameters.named_options(self), self.options)
         with self.hook() as hook:
             lead = find_lead(hook.stream_export(lead_list.id, "json"), wanted)
+        telemetry.delivered(self.machfive_conn_id, int(lead is not None), int(lead is None))
         if lead is None:
             raise exceptions.IncompleteExportError(
                 f"List {lead_list.id} has completed without the emails of its lead, which is paid for.",
@@ -204,6 +206,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
             return buyer.wait_for(bought, attempt)
         tell(context, "completed", emails_created=len(bought.answer.sequence))
         self._skip_if_suppressed(bought.list_id, prepared.leads[0].key)
+        telemetry.delivered(self.machfive_conn_id, 1, 0)
         written, left = len(bought.answer.sequence), bought.answer.credits_remaining
         self.log.info(
             "%s written. Credits left in the workspace: %s.",

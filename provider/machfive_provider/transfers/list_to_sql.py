@@ -152,7 +152,7 @@ class MachFiveToSqlOperator(ListWaitingOperator):
                 lead_list.id,
             )
         expected = expected_of(self.expected_leads, lead_list, suppression)
-        report_table(self.log, context, lead_list.id, path, figures, expected, self.on_missing_leads)
+        report_table(self, context, lead_list.id, path, figures, expected)
         describe_outlets(self, context, lead_list.id)
         return self.table
 
