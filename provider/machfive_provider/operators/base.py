@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from machfive_provider import exceptions, telemetry
 from machfive_provider.formatting import counted
+from machfive_provider.lineage import HasLineage
 from machfive_provider.status import telling_errors
 from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, check_seconds, needs_a_worker
 
@@ -33,7 +36,7 @@ __all__ = ["ListWaitingOperator", "bought_list_failed"]
 _LABEL = "{{ task.label | default(ti.map_index, true) }}"
 
 
-class ListWaitingOperator(BaseOperator):
+class ListWaitingOperator(HasLineage, BaseOperator):
     """Base of the operators that wait for a list, on the worker or in the triggerer.
 
     Subclasses say in ``on_list_ended`` what to do with a list that has completed or failed.
@@ -48,6 +51,10 @@ class ListWaitingOperator(BaseOperator):
     deferrable: bool
     poll_interval: float
     timeout: float | timedelta
+
+    # For lineage: what the task has told in XCom, and the number of rows and bytes that it has written.
+    batch: Mapping[str, Any] = MappingProxyType({})
+    written: tuple[int | None, int | None] = (None, None)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:

@@ -189,7 +189,7 @@ class Buyer:
             "bought": bought.bought,
             **({"duplicates": list(bought.duplicates)} if bought.duplicates else {}),
         }
-        tell(self.context, "submitted", **facts)
+        self.task.batch = tell(self.context, "submitted", **facts)
         conn_id = self.task.machfive_conn_id
         telemetry.purchased(conn_id, bought=bought.bought, credits=facts["credits"])
         if attempt.granted:

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, conf
 from machfive_provider import exceptions, telemetry
 from machfive_provider.formatting import counted
 from machfive_provider.leads.columns import check_columns
+from machfive_provider.lineage import Datasets, at_machfive
 from machfive_provider.operators import parameters
 from machfive_provider.operators.base import ListWaitingOperator, bought_list_failed
 from machfive_provider.operators.filters import check_filters, select_leads, suppression_of
@@ -154,7 +155,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         if lead_list.is_failed:
             telemetry.failed(self.machfive_conn_id)
             raise bought_list_failed(lead_list.id, self.max_resubmissions)
-        tell(context, "completed", **end_of(lead_list))
+        self.batch = tell(context, "completed", **end_of(lead_list))
         wanted = single_lead(self.lead, self.columns).leads[0].key
         self._skip_if_suppressed(lead_list.id, wanted)
         options = build_options(parameters.named_options(self), self.options)
@@ -172,6 +173,14 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         self.log.info("List %s has %s for the lead.", lead_list.id, counted(len(usable_emails(sequence)), "email"))
         self._warn_if_short(lead_list.id, sequence, options)
         return {"list_id": lead_list.id, "sequence": sequence}
+
+    def lineage(self) -> tuple[Datasets, Datasets]:
+        """Return campaign and list."""
+        campaign_id = self.batch.get("campaign_id") or self.campaign_id
+        return (
+            [at_machfive(self.machfive_conn_id, "campaign", campaign_id)],
+            [at_machfive(self.machfive_conn_id, "list", self.batch.get("list_id"))],
+        )
 
     def _submit(self, context: Context, attempt: Attempt) -> Any:
         from machfive_provider.leads.prepare import single_lead
