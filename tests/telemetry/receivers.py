@@ -95,7 +95,7 @@ class Collector(ThreadingHTTPServer):
 class _Posts(BaseHTTPRequestHandler):
     server: Collector
 
-    def do_POST(self) -> None:  # noqa: N802 - the name http.server wants
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         request = ExportTraceServiceRequest.FromString(body)
         self.server.raw.append(body)

@@ -69,7 +69,9 @@ class Seen:
         event = [
             each for each in self.events if each["job"]["name"] == f"campaigns.{task_id}" and each["eventType"] == kind
         ][-1]
-        inputs, outputs = ([f"{each['namespace']} {each['name']}" for each in event[way]] for way in ("inputs", "outputs"))
+        inputs, outputs = (
+            [f"{each['namespace']} {each['name']}" for each in event[way]] for way in ("inputs", "outputs")
+        )
         return inputs, outputs
 
 
