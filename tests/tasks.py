@@ -140,6 +140,7 @@ class Run:
         self.between, self.after = between, after
         self.triggers: list[Any] = []
         self.ended_in_triggerer = False
+        self.left = task  # the operator, as the last process has left it
 
     @property
     def xcoms(self) -> dict[str, Any]:
@@ -149,7 +150,7 @@ class Run:
         method, kwargs = "execute", {}
         while True:
             # A deferred task resumes in another process: only the arguments of the operator survive.
-            attempt = copy.copy(self.task)
+            self.left = attempt = copy.copy(self.task)
             try:
                 return getattr(attempt, method)(self.context, **kwargs)
             except TaskDeferred as deferred:
