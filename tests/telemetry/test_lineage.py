@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,12 +103,3 @@ def test_tables(connection: str, expected: list[str], sandbox: Sandbox, connect:
     task = MachFiveToSqlOperator(task_id="save", list_id=UNKNOWN_ID, sql_conn_id="warehouse", table="sales.emails")
     machfive = f"machfive://{sandbox.base_url.removeprefix('http://')}"
     assert named(task) == ([f"{machfive} list/{UNKNOWN_ID}"], expected)
-
-
-def test_a_dag_file_loads_nothing_of_openlineage_or_opentelemetry():
-    modules = "machfive_provider.operators.generate, machfive_provider.transfers.list_to_sql"
-    code = f"import sys, airflow.sdk; before = {{*sys.modules}}; import {modules}; print({{*sys.modules}} - before)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "machfive_provider.telemetry" in done.stdout
-    assert "openlineage" not in done.stdout
-    assert "opentelemetry" not in done.stdout
