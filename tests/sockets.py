@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from machfive_provider.api.call import Observer
 from machfive_provider.api.client import AsyncMachFiveClient, MachFiveClient
 from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.retries import RetryPolicy
@@ -20,14 +21,20 @@ NO_PAUSE = RetryPolicy(attempts=5, base=0.0)
 class Awaited:
     """The asynchronous client with the methods of the synchronous one, so that one test drives both."""
 
-    def __init__(self, settings: ClientSettings, policy: RetryPolicy, sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        settings: ClientSettings,
+        policy: RetryPolicy,
+        sleep: Callable[[float], None],
+        observe: Observer | None = None,
+    ) -> None:
         self._runner = asyncio.Runner()
 
         async def pause(seconds: float) -> None:
             sleep(seconds)
 
         async def make() -> AsyncMachFiveClient:
-            return AsyncMachFiveClient(settings, policy, pause)
+            return AsyncMachFiveClient(settings, policy, pause, observe)
 
         self.client = self._runner.run(make())
 
@@ -65,14 +72,15 @@ def open_client(
     api_key: str = "mf_live_0123456789abcdefghijABCDEFGHIJ00",
     policy: RetryPolicy = NO_PAUSE,
     sleep: Callable[[float], None] = lambda _: None,
+    observe: Observer | None = None,
 ) -> Iterator[Client]:
     """Give a client of one world, closed afterwards; it pauses only by way of ``sleep``."""
     settings = ClientSettings(base_url, api_key)
     client: Client
     if world == "async":
-        client = Awaited(settings, policy, sleep)
+        client = Awaited(settings, policy, sleep, observe)
     else:
-        client = MachFiveClient(settings, policy, sleep)
+        client = MachFiveClient(settings, policy, sleep, observe)
     try:
         yield client
     finally:

@@ -147,6 +147,7 @@ class Run:
         self.between, self.after = between, after
         self.triggers: list[Any] = []
         self.ended_in_triggerer = False
+        self.left = task  # the operator, as the last process has left it
 
     @property
     def xcoms(self) -> dict[str, Any]:
@@ -156,7 +157,7 @@ class Run:
         method, kwargs = "execute", {}
         while True:
             # A deferred task resumes in another process: only the arguments of the operator survive.
-            attempt = copy.copy(self.task)
+            self.left = attempt = copy.copy(self.task)
             try:
                 return getattr(attempt, method)(self.context, **kwargs)
             except TaskDeferred as deferred:

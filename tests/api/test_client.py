@@ -297,3 +297,32 @@ def test_an_export_that_is_not_ready(world: str, slow_sandbox: Sandbox):
             list(client.stream(protocol.export(list_id)))
         slow_sandbox.complete(list_id)
         assert list(client.stream(protocol.export(list_id)))
+
+
+# --- what an observer hears
+
+
+def test_an_observer_hears_of_each_attempt(world: str, sandbox: Sandbox):
+    heard: list[tuple[str, int | None, bool]] = []
+    observe = lambda *told: heard.append(told)  # noqa: E731
+    list_id = buy(sandbox)
+    sandbox.fault("status", endpoint="export", status=503)
+    sandbox.fault("html", endpoint="campaigns", times=1, status=502)
+    with open_client(world, sandbox.base_url, sandbox.api_key, observe=observe) as client:
+        client.send(protocol.list_campaigns())
+        assert b"".join(client.stream(protocol.export(list_id)))
+        with pytest.raises(exceptions.NotFoundError):
+            client.send(protocol.get_list(UNKNOWN_ID))
+    with (
+        open_client(world, unused_url(), policy=QUICK, observe=observe) as client,
+        pytest.raises(exceptions.TransportError),
+    ):
+        client.send(protocol.list_campaigns())
+    assert heard == [
+        ("GET /api/v1/campaigns", 502, True),
+        ("GET /api/v1/campaigns", 200, False),
+        ("GET /api/v1/lists/{list_id}/export", 503, True),
+        ("GET /api/v1/lists/{list_id}/export", 200, False),
+        ("GET /api/v1/lists/{list_id}", 404, False),
+        ("GET /api/v1/campaigns", None, False),
+    ]

@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
+from airflow import __version__ as airflow_version
+from packaging.version import Version
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
 
@@ -25,6 +27,7 @@ from scripts.live_airflow import LiveAirflow
 from tests.database_servers import postgres
 from tests.e2e.mail_sink import MailSink, running_sink
 from tests.e2e.pictures import Photographer, chromium
+from tests.telemetry.receivers import Collector, StatsdServer, collector, statsd_server
 
 ROOT = Path(__file__).parents[2]
 DAG_IDS = (
@@ -47,6 +50,7 @@ DAG_IDS = (
     "e2e_not_ready",
     "e2e_start_from_trigger",
 )
+TELEMETRY_DAG = "e2e_telemetry"
 PAGE_DAG, PAGE_CONN, SHARDS = "e2e_page_shards", "machfive_shards", 20
 ODD_DAG = "e2e_page_states"
 NEW_CONN = "machfive_new"  # nothing was ever made in its workspace
@@ -122,6 +126,36 @@ def warehouse() -> Iterator[Engine | None]:
 
 
 @pytest.fixture(scope="session")
+def statsd() -> Iterator[StatsdServer]:
+    with statsd_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def traces() -> Iterator[Collector]:
+    with collector() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def monitoring(statsd: StatsdServer, traces: Collector) -> dict[str, str]:
+    """Return the environment that makes Airflow send metrics with tags, and spans where its tasks have them."""
+    metrics = {
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+        "AIRFLOW__METRICS__STATSD_PORT": str(statsd.port),
+        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
+    }
+    if Version(airflow_version).release < (3, 2):
+        return metrics
+    return metrics | {
+        "AIRFLOW__TRACES__OTEL_ON": "True",
+        "OTEL_TRACES_EXPORTER": "otlp_proto_http",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url,
+    }
+
+
+@pytest.fixture(scope="session")
 def live(
     sandbox: Sandbox,
     shards: Sandbox,
@@ -129,12 +163,14 @@ def live(
     results: Path,
     warehouse: Engine | None,
     mails: MailSink,
+    monitoring: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[LiveAirflow]:
     hosts = (
         ("DEFAULT", sandbox.base_url, sandbox.workspaces[0].api_key),
         ("SECOND", sandbox.base_url, sandbox.workspaces[1].api_key),
         ("NEW", sandbox.base_url, sandbox.workspaces[2].api_key),
+        ("TELEMETRY", sandbox.base_url, sandbox.workspaces[0].api_key),
         ("SHARDS", shards.base_url, shards.api_key),
         ("DEMO", demo.base_url, demo.api_key),
         ("DOWN", "http://127.0.0.1:1", demo.api_key),
@@ -161,9 +197,10 @@ def live(
     airflow = LiveAirflow(
         tmp_path_factory.mktemp("airflow"),
         [ROOT / "example_dags", Path(__file__).parent / "dags"],
-        wanted=(*DAG_IDS, PAGE_DAG, ODD_DAG, "machfive_notifications"),
+        wanted=(*DAG_IDS, PAGE_DAG, ODD_DAG, "machfive_notifications", TELEMETRY_DAG),
         users=USERS,
         env=connections
+        | monitoring
         | {
             "MACHFIVE_RESULTS": str(results),
             "MACHFIVE_E2E_LIST": known,

@@ -344,3 +344,21 @@ def test_refused_by_the_task(
     monkeypatch.setenv("AIRFLOW_CONN_UNKNOWN_TYPE", json.dumps({"conn_type": "abacus"}))
     with pytest.raises(exceptions.ConfigurationError, match=message):
         Run(source(tmp_path, **arguments))()
+
+
+# --- lineage
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
+def test_openlineage_hears_of_the_tables_of_the_query_and_of_the_shards(database: Database, tmp_path: Path):
+    """Of the query itself nothing: it may name people."""
+    people(database, 1)
+    run = Run(source(tmp_path, f"SELECT email FROM people WHERE email = '{address(1)}'"))
+    paths = run()
+    told = run.left.get_openlineage_facets_on_complete(None)
+    connection = database.connection
+    host = f"postgres://{connection['host']}:{connection['port']}"
+    tables = [(each.namespace, each.name) for each in told.inputs]
+    assert tables == [(host, f"{connection['schema']}.public.people")]
+    assert [each.name for each in told.outputs] == paths
+    assert address(1) not in repr(told)

@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-__all__ = ["READ_TIMEOUT", "Call", "Request", "Response"]
+__all__ = ["READ_TIMEOUT", "Call", "Observer", "Request", "Response"]
 
 T = TypeVar("T")
 
 READ_TIMEOUT = 30.0  # seconds without a byte
+
+Observer = Callable[[str, int | None, bool], None]
+"""Called after each attempt to send a request, with its endpoint, the HTTP status (None without a whole response), and
+whether it is sent again."""
 
 
 @dataclass(frozen=True, slots=True)

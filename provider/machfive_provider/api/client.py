@@ -21,7 +21,7 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception_type
 
 from machfive_provider import __version__, exceptions
-from machfive_provider.api.call import Call, Request, Response
+from machfive_provider.api.call import Call, Observer, Request, Response
 from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.error_responses import error_from
 from machfive_provider.api.protocol import opens_export
@@ -54,6 +54,7 @@ class MachFiveClient:
     :param policy: how reads are repeated, ``RetryPolicy()`` by default; the two paid calls are repeated only
         if the request never left this machine
     :param sleep: how to pause between attempts, in seconds; ``time.sleep`` by default
+    :param observe: called after each attempt, for metrics; nothing by default
     """
 
     def __init__(
@@ -61,9 +62,11 @@ class MachFiveClient:
         settings: ClientSettings,
         policy: RetryPolicy | None = None,
         sleep: Callable[[float], None] | None = None,
+        observe: Observer | None = None,
     ) -> None:
         self._policy = policy or RetryPolicy()
         self._sleep = sleep or _sleep
+        self._observe = observe or _ignore
         self._key = settings.api_key.encode()
         self._reads = httpx.Client(**_http_arguments(settings))
         # A kept connection that the server has just closed makes a paid POST end ambiguously for nothing.
@@ -93,7 +96,8 @@ class MachFiveClient:
 
     def _repeat(self, request: Request, once: Callable[[A], T], argument: A) -> T:
         try:
-            result: T = Retrying(**_retry_arguments(self._policy, request, self._sleep))(once, argument)
+            retrying = Retrying(**_retry_arguments(self._policy, request, self._sleep, self._observe))
+            result: T = retrying(once, argument)
         except exceptions.MachFiveError as error:
             # Without tenacity's frames, which would stand before the error's text in a task's log.
             raise error.with_traceback(None) from None
@@ -101,7 +105,9 @@ class MachFiveClient:
 
     def _send_once(self, call: Call[T]) -> T:
         with _transport_errors(call.request), closing(self._open(call.request)) as reply:
-            return call.parse(self._read(call.request, reply))
+            result = call.parse(self._read(call.request, reply))
+            self._observe(call.request.endpoint, reply.status_code, False)
+            return result
 
     def _open_export(self, request: Request) -> httpx.Response:
         with _transport_errors(request), ExitStack() as stack:
@@ -110,6 +116,7 @@ class MachFiveClient:
             if not _opens(reply):
                 raise error_from(request, self._read(request, reply))
             stack.pop_all()  # it stays open: the caller reads it
+            self._observe(request.endpoint, reply.status_code, False)
             return reply
 
     def _open(self, request: Request) -> httpx.Response:
@@ -134,9 +141,11 @@ class AsyncMachFiveClient:
         settings: ClientSettings,
         policy: RetryPolicy | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        observe: Observer | None = None,
     ) -> None:
         self._policy = policy or RetryPolicy()
         self._sleep = sleep
+        self._observe = observe or _ignore
         self._key = settings.api_key.encode()
         self._reads = httpx.AsyncClient(**_http_arguments(settings))
 
@@ -162,14 +171,17 @@ class AsyncMachFiveClient:
 
     async def _repeat(self, request: Request, once: Callable[[A], Awaitable[T]], argument: A) -> T:
         try:
-            return await AsyncRetrying(**_retry_arguments(self._policy, request, self._sleep))(once, argument)
+            retrying = AsyncRetrying(**_retry_arguments(self._policy, request, self._sleep, self._observe))
+            return await retrying(once, argument)
         except exceptions.MachFiveError as error:
             raise error.with_traceback(None) from None
 
     async def _send_once(self, call: Call[T]) -> T:
         with _transport_errors(call.request):
             async with aclosing(await self._open(call.request)) as reply:
-                return call.parse(await self._read(call.request, reply))
+                result = call.parse(await self._read(call.request, reply))
+                self._observe(call.request.endpoint, reply.status_code, False)
+                return result
 
     async def _open_export(self, request: Request) -> httpx.Response:
         with _transport_errors(request):
@@ -179,6 +191,7 @@ class AsyncMachFiveClient:
                 if not _opens(reply):
                     raise error_from(request, await self._read(request, reply))
                 stack.pop_all()  # it stays open: the caller reads it
+                self._observe(request.endpoint, reply.status_code, False)
                 return reply
 
     async def _open(self, request: Request) -> httpx.Response:
@@ -196,6 +209,10 @@ def preload() -> None:
     """Load now what httpx otherwise loads during its first awaited request, which would block the event loop."""
     with suppress(ImportError):  # a private module of anyio: another release may have it elsewhere
         import_module("anyio._backends._asyncio")
+
+
+def _ignore(*_: Any) -> None:
+    """Observe nothing."""
 
 
 def _sleep(seconds: float) -> None:
@@ -241,13 +258,16 @@ def _request_arguments(request: Request, policy: RetryPolicy) -> dict[str, Any]:
     }
 
 
-def _retry_arguments(policy: RetryPolicy, request: Request, sleep: Any) -> dict[str, Any]:
+def _retry_arguments(policy: RetryPolicy, request: Request, sleep: Any, observe: Observer) -> dict[str, Any]:
     retries = RequestRetries(policy, request.repeatable)
 
     def wait(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         took = max(0.0, (state.seconds_since_start or 0.0) - retries.began_after)
-        pause = retries.pause_after(error, took, random.random) if isinstance(error, exceptions.MachFiveError) else None
+        if not isinstance(error, exceptions.MachFiveError):
+            return math.inf
+        pause = retries.pause_after(error, took, random.random)
+        observe(request.endpoint, error.status_code, pause is not None)
         return math.inf if pause is None else pause
 
     return {

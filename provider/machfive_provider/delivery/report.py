@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from machfive_provider import exceptions
+from machfive_provider import exceptions, telemetry
 from machfive_provider.delivery import count
 from machfive_provider.formatting import counted
 
@@ -17,56 +17,57 @@ __all__ = ["report_export", "report_table"]
 
 
 def report_export(
-    log: Any,
+    task: Any,
     context: Context,
     list_id: str,
     destination: Destination,
     figures: count.Figures,
     expected: count.Expected,
-    on_missing_leads: str,
 ) -> None:
     """Compare a written export with what was bought, and report the result.
 
     Logs and pushes (``machfive_export``) what was written. Writes the missing leads to a file beside the result, under
     every policy.
 
-    :param on_missing_leads: ``fail``, ``warn`` or ``ignore``
+    :param task: the operator, for its log, connection and ``on_missing_leads``
     :raises IncompleteExportError: if leads are missing, under ``fail``
     """
-    path, emails = destination.url, "emails not counted"
+    log, path, emails = task.log, destination.url, "emails not counted"
     if figures.emails is not None:
         emails = counted(figures.emails, "email")
     log.info("Wrote %s: %s, %s, %d bytes.", path, counted(figures.leads, "lead"), emails, figures.bytes)
     comparison = count.compare(figures, expected)
     missing_path = _write_missing(log, destination, comparison)
+    telemetry.delivered(task.machfive_conn_id, figures.leads, comparison.missing)
     _push(log, context, path, figures, comparison, missing_path, figures.bytes)
     for warning in count.warnings(figures, comparison, list_id, path):
         log.warning("%s", warning)
-    said = count.missing_message(comparison, list_id, missing_path, on_missing_leads)
-    _report_missing(log, comparison, said, missing_path, on_missing_leads)
+    said = count.missing_message(comparison, list_id, missing_path, task.on_missing_leads)
+    _report_missing(log, comparison, said, missing_path, task.on_missing_leads)
 
 
 def report_table(
-    log: Any,
+    task: Any,
     context: Context,
     list_id: str,
     path: str,
     figures: count.Figures,
     expected: count.Expected,
-    on_missing_leads: str,
 ) -> None:
     """Do for a table what :func:`report_export` does for a file. Missing leads are not written anywhere.
 
     :param path: the connection and the table
     :raises IncompleteExportError: if leads are missing, under ``fail``
     """
+    log = task.log
     log.info("Wrote %s: %s, %s.", path, counted(figures.leads, "lead"), counted(figures.emails, "email"))
     comparison = count.compare(figures, expected)
+    telemetry.delivered(task.machfive_conn_id, figures.leads, comparison.missing)
     _push(log, context, path, figures, comparison)
     for warning in count.warnings(figures, comparison, list_id, path, is_table=True):
         log.warning("%s", warning)
-    said = count.missing_message(comparison, list_id, None, on_missing_leads, table=path)
-    _report_missing(log, comparison, said, None, on_missing_leads)
+    said = count.missing_message(comparison, list_id, None, task.on_missing_leads, table=path)
+    _report_missing(log, comparison, said, None, task.on_missing_leads)
 
 
 def _push(

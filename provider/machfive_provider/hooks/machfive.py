@@ -26,6 +26,7 @@ from machfive_provider.hooks.campaigns import named, refuse_name
 from machfive_provider.hooks.connection import ConnectionSettings, diagnosis, greeting
 from machfive_provider.hooks.form import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 from machfive_provider.hooks.lookup import load_settings, load_settings_async
+from machfive_provider.telemetry import request_observer
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -114,13 +115,15 @@ class MachFiveHook(BaseHook):
     def get_conn(self) -> MachFiveClient:
         """Return the client, made on first use."""
         if self._client is None:
-            self._client = MachFiveClient(self.settings.client, self.retry_policy)
+            observe = request_observer(self.machfive_conn_id)
+            self._client = MachFiveClient(self.settings.client, self.retry_policy, observe=observe)
         return self._client
 
     async def aget_conn(self) -> AsyncMachFiveClient:
         """Return the asynchronous client, made on first use."""
         if self._aclient is None:
-            self._aclient = AsyncMachFiveClient((await self.aget_settings()).client, self.retry_policy)
+            settings, observe = await self.aget_settings(), request_observer(self.machfive_conn_id)
+            self._aclient = AsyncMachFiveClient(settings.client, self.retry_policy, observe=observe)
         return self._aclient
 
     def list_campaigns(self, query: str | None = None) -> list[Campaign]:

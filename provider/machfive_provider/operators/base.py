@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from machfive_provider import exceptions
+from machfive_provider import exceptions, telemetry
 from machfive_provider.formatting import counted
+from machfive_provider.lineage import HasLineage
 from machfive_provider.status import telling_errors
 from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, check_seconds, needs_a_worker
 
@@ -32,7 +36,7 @@ __all__ = ["ListWaitingOperator", "bought_list_failed"]
 _LABEL = "{{ task.label | default(ti.map_index, true) }}"
 
 
-class ListWaitingOperator(BaseOperator):
+class ListWaitingOperator(HasLineage, BaseOperator):
     """Base of the operators that wait for a list, on the worker or in the triggerer.
 
     Subclasses say in ``on_list_ended`` what to do with a list that has completed or failed.
@@ -47,6 +51,10 @@ class ListWaitingOperator(BaseOperator):
     deferrable: bool
     poll_interval: float
     timeout: float | timedelta
+
+    # For lineage: what the task has told in XCom, and the number of rows and bytes that it has written.
+    batch: Mapping[str, Any] = MappingProxyType({})
+    written: tuple[int | None, int | None] = (None, None)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
@@ -131,7 +139,8 @@ class ListWaitingOperator(BaseOperator):
     def _finish(self, context: Context, watch: Watch, ended: LeadList) -> Any:
         while True:
             try:
-                return self.on_list_ended(context, ended)
+                with telemetry.span("machfive.delivery", {"conn_id": self.machfive_conn_id, "list_id": ended.id}):
+                    return self.on_list_ended(context, ended)
             except exceptions.MachFiveError as error:
                 error.about(f"List {watch.list_id}")
                 if not isinstance(error, exceptions.NotReadyError) or time.time() + watch.interval >= watch.deadline:
@@ -148,12 +157,17 @@ class ListWaitingOperator(BaseOperator):
         from machfive_provider.waiting.decision import poll_list, wait_for_list
 
         with self.hook(ONCE) as hook:
-            if not self.deferrable:
+            if self.deferrable:
+                ended = None if pause else self._ended_already(watch, hook, seen)
+            else:
                 if pause:
                     time.sleep(pause)
-                return wait_for_list(watch, lambda list_id: poll_list(hook, list_id), self.log, time.sleep, time.time)
-            ended = None if pause else self._ended_already(watch, hook, seen)
-        return ended or self._defer(watch)
+                poll = partial(poll_list, hook)
+                ended = wait_for_list(watch, poll, self.log, time.sleep, time.time)
+        if ended is None:
+            self._defer(watch)
+        telemetry.waited("completion", self.machfive_conn_id, watch.started_at)
+        return ended
 
     def _ended_already(self, watch: Watch, hook: MachFiveHook, seen: LeadList | None) -> LeadList | None:
         """Poll once before deferring: the list may have ended, or the poll may fail for good."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowSkipException
 
-from machfive_provider import exceptions
+from machfive_provider import exceptions, telemetry
 from machfive_provider.formatting import counted
 from machfive_provider.operators import capacity
 from machfive_provider.operators.attempt import Attempt, defer_purchase
@@ -80,7 +80,8 @@ class Buyer:
         records.begin(attempt.try_number)
         purchase: Purchase | None = None
         facts: dict[str, Any] = {"conn_id": self.task.machfive_conn_id}
-        with self.task.hook() as hook, telling_errors(self.context, log, facts):
+        spanned = telemetry.span("machfive.purchase", facts)
+        with self.task.hook() as hook, telling_errors(self.context, log, facts), spanned:
             while True:
                 try:
                     if purchase is None:
@@ -91,7 +92,7 @@ class Buyer:
                     searched_at = time.time()
                     if isinstance(decision, Adopt):
                         facts |= _cost_of(decision, purchase)
-                        return self._bought(facts, buy.adopt(decision, records.record, log))
+                        return self._bought(facts, attempt, searched_at, buy.adopt(decision, records.record, log))
                     if isinstance(decision, WaitForUnanswered):
                         attempt = replace(attempt, absent_since=decision.absent_since)
                         tell(self.context, "looking_for_purchase", **facts)
@@ -102,7 +103,8 @@ class Buyer:
                         capacity.check_for_slot(hook, self.task, self.context["ti"], attempt)
                     # After a long pause the search comes first again.
                     if time.time() - searched_at <= _SEARCH_VALID_FOR:
-                        return self._bought(facts, buy.submit(hook, purchase, decision, records, log))
+                        bought = buy.submit(hook, purchase, decision, records, log)
+                        return self._bought(facts, attempt, searched_at, bought)
                 except exceptions.RateLimitedError as error:
                     # Nothing was accepted: this is waiting, and waiting uses up none of the task's retries.
                     tell(self.context, "waiting_for_room", **facts, asked_at=attempt.began_at)
@@ -143,9 +145,9 @@ class Buyer:
             seen=bought.seen,
         )
 
-    def _bought(self, facts: dict[str, Any], bought: Submission) -> Submission:
+    def _bought(self, facts: dict[str, Any], attempt: Attempt, searched_at: float, bought: Submission) -> Submission:
         """Tell of the list that was bought or adopted, and return it."""
-        listed = {
+        facts |= {
             "list_id": bought.list_id,
             "list_name": bought.list_name,
             "tag": str(bought.tag),
@@ -153,7 +155,11 @@ class Buyer:
             "bought": bought.bought,
             **({"duplicates": list(bought.duplicates)} if bought.duplicates else {}),
         }
-        tell(self.context, "submitted", **{**facts, **listed})
+        self.task.batch = tell(self.context, "submitted", **facts)
+        conn_id = self.task.machfive_conn_id
+        telemetry.purchased(conn_id, bought=bought.bought, credits=facts["credits"])
+        if attempt.granted:
+            telemetry.waited("capacity", conn_id, attempt.began_at, searched_at)
         return bought
 
     def _purchase(

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import conf
 
 from machfive_provider import exceptions
 from machfive_provider.delivery.format import ExportFormat, ExportShape, MissingPolicy, format_for
+from machfive_provider.lineage import Datasets, at_machfive, file
 from machfive_provider.operators import parameters
 from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator
@@ -137,10 +138,18 @@ class MachFiveExportListOperator(ListWaitingOperator):
                 escape_formulas=self.escape_formulas,
                 is_suppressed=is_suppressed_by(suppression),
             )
+        self.written = (figures.emails if form == "parquet" else figures.leads, figures.bytes)
         expected = expected_of(self.expected_leads, lead_list, suppression)
-        report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
+        report_export(self, context, lead_list.id, destination, figures, expected)
         describe_outlets(self, context, lead_list.id)
         return destination.url
+
+    def lineage(self) -> tuple[Datasets, Datasets]:
+        """Return list and export."""
+        return (
+            [at_machfive(self.machfive_conn_id, "list", self.list_id)],
+            [file(self.export_to, *self.written)],
+        )
 
     def _check(self, *, rendered: bool) -> None:
         """Check the parameters; ``rendered=False`` leaves templates and XComArgs out."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import conf
 
-from machfive_provider import exceptions
+from machfive_provider import exceptions, telemetry
 from machfive_provider.delivery.format import ExportFormat, ExportShape, MissingPolicy, format_for
 from machfive_provider.formatting import counted
 from machfive_provider.leads.columns import check_columns
+from machfive_provider.lineage import Datasets, at_machfive, file
 from machfive_provider.operators import parameters
 from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator, bought_list_failed
@@ -206,6 +207,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
     def on_list_ended(self, context: Context, lead_list: LeadList) -> Any:
         """Report, export and count a list that has ended."""
         if lead_list.is_failed:
+            telemetry.failed(self.machfive_conn_id)
             raise bought_list_failed(lead_list.id, self.max_resubmissions)
         self.log.info(
             "List %s has completed: %s, %s.",
@@ -213,9 +215,9 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
             counted(lead_list.leads_count, "lead"),
             counted(lead_list.emails_created, "email"),
         )
-        batch = tell(context, "completed", **self._cost(context, lead_list), **end_of(lead_list))
+        self.batch = tell(context, "completed", **self._cost(context, lead_list), **end_of(lead_list))
         if destination := self._destination():
-            self._export(context, lead_list, batch, destination)
+            self._export(context, lead_list, destination)
         describe_outlets(self, context, lead_list.id)
         return lead_list.id
 
@@ -228,6 +230,17 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         if not batch or batch.get("credits") is not None:
             return {}
         return cost_of_list(lead_list, build_options(parameters.named_options(self), self.options))
+
+    def lineage(self) -> tuple[Datasets, Datasets]:
+        """Return leads file and campaign, and list and export."""
+        campaign_id = self.batch.get("campaign_id") or self.campaign_id
+        return (
+            [file(self.leads_path), at_machfive(self.machfive_conn_id, "campaign", campaign_id)],
+            [
+                at_machfive(self.machfive_conn_id, "list", self.batch.get("list_id")),
+                file(self.export_to, *self.written),
+            ],
+        )
 
     def has_work_left(self) -> bool:
         """Whether there is a file to write or an XCom to push."""
@@ -321,14 +334,12 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         destination.check(must_be_new=False)
         return destination
 
-    def _export(
-        self, context: Context, lead_list: LeadList, batch: Mapping[str, Any], destination: Destination
-    ) -> None:
+    def _export(self, context: Context, lead_list: LeadList, destination: Destination) -> None:
         from machfive_provider.delivery.export import write_export
         from machfive_provider.delivery.report import report_export
 
         form, suppression = format_for(self.export_to, self.export_format), suppression_of(self)
-        expected = expected_of_purchase(self, batch, suppression)
+        expected = expected_of_purchase(self, self.batch, suppression)
         with self.hook() as hook:
             figures = write_export(
                 hook,
@@ -340,4 +351,5 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
                 escape_formulas=self.escape_formulas,
                 is_suppressed=is_suppressed_by(suppression),
             )
-        report_export(self.log, context, lead_list.id, destination, figures, expected, self.on_missing_leads)
+        self.written = (figures.emails if form == "parquet" else figures.leads, figures.bytes)
+        report_export(self, context, lead_list.id, destination, figures, expected)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, conf
 
-from machfive_provider import exceptions
+from machfive_provider import exceptions, telemetry
 from machfive_provider.formatting import counted
 from machfive_provider.leads.columns import check_columns
+from machfive_provider.lineage import Datasets, at_machfive
 from machfive_provider.operators import parameters
 from machfive_provider.operators.base import ListWaitingOperator, bought_list_failed
 from machfive_provider.operators.filters import check_filters, select_leads, suppression_of
@@ -152,13 +153,15 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         from machfive_provider.purchase.options import build_options
 
         if lead_list.is_failed:
+            telemetry.failed(self.machfive_conn_id)
             raise bought_list_failed(lead_list.id, self.max_resubmissions)
-        tell(context, "completed", **end_of(lead_list))
+        self.batch = tell(context, "completed", **end_of(lead_list))
         wanted = single_lead(self.lead, self.columns).leads[0].key
         self._skip_if_suppressed(lead_list.id, wanted)
         options = build_options(parameters.named_options(self), self.options)
         with self.hook() as hook:
             lead = find_lead(hook.stream_export(lead_list.id, "json"), wanted)
+        telemetry.delivered(self.machfive_conn_id, int(lead is not None), int(lead is None))
         if lead is None:
             raise exceptions.IncompleteExportError(
                 f"List {lead_list.id} has completed without the emails of its lead, which is paid for.",
@@ -170,6 +173,14 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         self.log.info("List %s has %s for the lead.", lead_list.id, counted(len(usable_emails(sequence)), "email"))
         self._warn_if_short(lead_list.id, sequence, options)
         return {"list_id": lead_list.id, "sequence": sequence}
+
+    def lineage(self) -> tuple[Datasets, Datasets]:
+        """Return campaign and list."""
+        campaign_id = self.batch.get("campaign_id") or self.campaign_id
+        return (
+            [at_machfive(self.machfive_conn_id, "campaign", campaign_id)],
+            [at_machfive(self.machfive_conn_id, "list", self.batch.get("list_id"))],
+        )
 
     def _submit(self, context: Context, attempt: Attempt) -> Any:
         from machfive_provider.leads.prepare import single_lead
@@ -204,6 +215,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
             return buyer.wait_for(bought, attempt)
         tell(context, "completed", emails_created=len(bought.answer.sequence))
         self._skip_if_suppressed(bought.list_id, prepared.leads[0].key)
+        telemetry.delivered(self.machfive_conn_id, 1, 0)
         written, left = len(bought.answer.sequence), bought.answer.credits_remaining
         self.log.info(
             "%s written. Credits left in the workspace: %s.",

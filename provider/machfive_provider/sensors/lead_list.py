@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from machfive_provider import exceptions
+from machfive_provider import exceptions, telemetry
 from machfive_provider.formatting import duration
 from machfive_provider.status import end_of, tell, telling_errors, told
 from machfive_provider.waiting.deferral import DEFERRAL_MARGIN, check_seconds, needs_a_worker
@@ -211,6 +211,7 @@ class MachFiveListSensor(BaseSensorOperator):
         self._tell(context)
         if self._waiting():
             return False
+        telemetry.waited("completion", self.machfive_conn_id, started_at)
         self.log.info("%s", _completed(self._completed))
         return True
 

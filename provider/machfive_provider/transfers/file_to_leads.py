@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from machfive_provider.lineage import Datasets, file
 from machfive_provider.operators.parameters import DuplicatePolicy, InvalidPolicy
 from machfive_provider.transfers.sharding import ShardingOperator
 
@@ -65,6 +66,10 @@ class FileToMachFiveLeadsOperator(ShardingOperator):
         self.on_duplicate_lead = on_duplicate_lead
         self.keep_for = keep_for
         self.check()
+
+    def lineage(self) -> tuple[Datasets, Datasets]:
+        """Return the file and its shards."""
+        return [file(self.leads_path)], [file(each) for each in self.paths]
 
     def read_people(self) -> tuple[PreparedLeads | None, Sequence[Lead]]:
         """Return the checked leads of the file; all of them are to be written to."""

@@ -10,6 +10,7 @@ from airflow.providers.common.compat.sdk import conf
 
 from machfive_provider import exceptions
 from machfive_provider.delivery.format import MissingPolicy
+from machfive_provider.lineage import Datasets, at_machfive, table
 from machfive_provider.operators import parameters
 from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator
@@ -144,6 +145,7 @@ class MachFiveToSqlOperator(ListWaitingOperator):
             leads = kept_leads(leads, suppressed, is_suppressed_by(suppression))
             figures, changed = results.write(lead_list.id, leads)
         figures.suppressed = suppressed
+        self.written = (figures.emails if self.one_row_per == "email" else figures.leads, None)
         if changed:
             self.log.warning(
                 "%d texts of list %s held characters that databases do not take (zero bytes, half characters): these "
@@ -152,9 +154,19 @@ class MachFiveToSqlOperator(ListWaitingOperator):
                 lead_list.id,
             )
         expected = expected_of(self.expected_leads, lead_list, suppression)
-        report_table(self.log, context, lead_list.id, path, figures, expected, self.on_missing_leads)
+        report_table(self, context, lead_list.id, path, figures, expected)
         describe_outlets(self, context, lead_list.id)
         return self.table
+
+    def lineage(self) -> tuple[Datasets, Datasets]:
+        """Return list and table."""
+        from machfive_provider.transfers.database import split_name
+
+        schema, name = split_name("table", self.table)
+        return (
+            [at_machfive(self.machfive_conn_id, "list", self.list_id)],
+            [table(self.sql_conn_id, schema, name, self.written[0])],
+        )
 
     def _check(self) -> None:
         """Check the parameters that are no templates."""

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from machfive_provider.formatting import counted
 from machfive_provider.leads.columns import Columns, check_columns
+from machfive_provider.lineage import HasLineage
 from machfive_provider.operators import parameters
 from machfive_provider.operators.parameters import DuplicatePolicy, InvalidPolicy
 from machfive_provider.operators.prepared import log_left_out
@@ -29,7 +30,7 @@ __all__ = ["ShardingOperator", "ShardsPolicy"]
 ShardsPolicy = Literal["reuse", "query"]
 
 
-class ShardingOperator(BaseOperator):
+class ShardingOperator(HasLineage, BaseOperator):
     """Base of the operators that write leads to shards, over which the batch operator is mapped.
 
     Subclasses read the leads in ``read_people``. The parameters are described there.
@@ -43,6 +44,8 @@ class ShardingOperator(BaseOperator):
     on_existing_shards: ShardsPolicy = "reuse"
     keep_for: timedelta
     ui_color = "#e3ecf7"
+
+    paths: Sequence[str] = ()  # of the shards, for lineage
 
     def read_people(self) -> tuple[PreparedLeads | None, Sequence[Lead]]:
         """Return the checked leads, None if the source holds nobody, and those of them to write to."""
@@ -71,6 +74,7 @@ class ShardingOperator(BaseOperator):
             }
             # A clear changes max_tries, an automatic retry does not.
             manifest = shards.write(leads, self.batch_size, {**facts, "max_tries": ti.max_tries})
+        self.paths = manifest["paths"]
         self._remove_older(shards)
         return self._report(context, manifest)
 

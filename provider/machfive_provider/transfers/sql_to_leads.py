@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from machfive_provider import exceptions
 from machfive_provider.formatting import kind_of
 from machfive_provider.leads.columns import Columns, check_columns
+from machfive_provider.lineage import Datasets, file, queried_tables
 from machfive_provider.operators.parameters import DuplicatePolicy, InvalidPolicy
 from machfive_provider.transfers.sharding import ShardingOperator, ShardsPolicy
 
@@ -92,6 +93,10 @@ class SqlToMachFiveLeadsOperator(ShardingOperator):
         self.on_existing_shards = on_existing_shards
         self.keep_for = keep_for
         self.check()
+
+    def lineage(self) -> tuple[Datasets, Datasets]:
+        """Return the tables of the query and the shards."""
+        return queried_tables(self.sql_conn_id, self.sql), [file(each) for each in self.paths]
 
     def read_people(self) -> tuple[PreparedLeads | None, Sequence[Lead]]:
         """Return the checked leads of the query, and those of them without an email in the table of results."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 
-from machfive_provider import exceptions
+from machfive_provider import exceptions, telemetry
 from machfive_provider.api.models import LeadList
 from machfive_provider.api.protocol import check_uuids
 from machfive_provider.formatting import duration
@@ -62,6 +62,7 @@ class MachFiveListTrigger(PlainTrigger):
         except exceptions.MachFiveError as error:
             event = TriggerEvent(events.failed(error))  # type: ignore[no-untyped-call]
         else:
+            telemetry.waited("completion", self.machfive_conn_id, self.started_at)
             event = self._event(lists)
         # Nothing may follow the yield: a trigger that goes on is told that it was killed.
         yield event

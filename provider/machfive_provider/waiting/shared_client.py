@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import TypeVar
 
+from machfive_provider import telemetry
 from machfive_provider.api.call import Call
 from machfive_provider.api.client import AsyncMachFiveClient, preload
 from machfive_provider.api.retries import ONCE
@@ -140,7 +141,10 @@ class SharedClient:
         async with self._connecting:
             if self._client is None or self._client is stale:
                 self._settings = await load_settings_async(self.conn_id)
-                old, self._client = self._client, AsyncMachFiveClient(self._settings.client, ONCE)
+                client = AsyncMachFiveClient(
+                    self._settings.client, ONCE, observe=telemetry.request_observer(self.conn_id)
+                )
+                old, self._client = self._client, client
                 if old is not None and old not in self._users:
                     await old.close()
             return self._client

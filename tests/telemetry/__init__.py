@@ -1,0 +1,1 @@
+"""What monitoring sees: metrics, spans and lineage of tasks."""
