@@ -11,7 +11,7 @@ import pytest
 from tests.benchmarks import environment, report
 from tests.benchmarks.callbacks import Callbacks, watched
 from tests.benchmarks.figures import Figure, Limit, Plot
-from tests.benchmarks.polling_server import Server, Workspace, foreign_id, list_id
+from tests.benchmarks.polling_server import Server, Workspace, api_key, foreign_id, list_id
 from tests.benchmarks.report import Kept
 
 HOLDS = Limit("requests, of the peer's", 0.012, 0.02)
@@ -179,8 +179,16 @@ def test_the_server_pages_through_what_is_in_work_and_tells_what_has_ended():
 
 
 def test_the_server_lists_the_newest_first():
-    times = [each["created_at"] for each in Workspace(5, 5).lists.values()]
+    times = [each["created_at"] for each in Workspace(range(5), 5).lists.values()]
     assert times == sorted(times, reverse=True)
+
+
+def test_the_server_knows_each_workspace_by_its_key_and_deals_the_lists_to_them_in_turn():
+    server = Server(ours=4, foreign=0, workspaces=2)
+    for number in range(4):
+        target, own, other = f"/api/v1/lists/{list_id(number)}", number % 2, 1 - number % 2
+        assert server.answer(target, api_key(own).encode()).startswith(b"HTTP/1.1 200")
+        assert server.answer(target, api_key(other).encode()).startswith(b"HTTP/1.1 404")
 
 
 @pytest.mark.parametrize(
