@@ -30,7 +30,8 @@ HOW = """\
 the same process. {batches} mapped batches (in the last row {many:,}), each of which takes {seconds:g} s give or take a
 quarter, go through a workspace of {slots}; `poll_interval` {poll_interval:g} s; a response takes {fast:g} to {slow:g}
 s, the start of a task's process {start[0]:g} to {start[1]:g} s, {workers} at a time; a trigger is given to any of the
-triggerers within {pick_up[1]:g} s. "Hint" means that the connection's `max_concurrent_batches` says {slots}. The ideal
+triggerers within {pick_up[1]:g} s. "Hint" means that the connection's `max_concurrent_batches` says {slots}; "pool",
+that the tasks are in an Airflow pool of {slots} slots that counts deferred tasks, and there is no hint. The ideal
 is the batches' own time, divided by the slots. An empty slot is one that a batch has left and the next has not yet
 taken."""
 
@@ -40,6 +41,7 @@ class Work:
     """Mapped batches of one run, in a workspace that takes few of them at a time.
 
     :param hint: whether the connection's ``max_concurrent_batches`` names the limit
+    :param pool: whether the tasks are in an Airflow pool of as many slots, which deferred tasks keep
     :param spread: by which part of ``seconds`` a batch may take more or less
     """
 
@@ -47,6 +49,7 @@ class Work:
     batches: int = 200
     slots: int = 10
     hint: bool = True
+    pool: bool = False
     seconds: float = 120.0
     spread: float = 0.25
     poll_interval: float = 20.0
@@ -66,6 +69,7 @@ class Found:
 def measure() -> Figure:
     """Go through all numbers of triggerers, with and without the hint, and through many batches."""
     works = [Work(each, hint=hint) for hint in (True, False) for each in TRIGGERERS]
+    works += [Work(each, hint=False, pool=True) for each in (1, 10, 100)]
     works.append(Work(1, batches=MANY))
     found = {}
     for work in works:
@@ -100,7 +104,7 @@ def measure() -> Figure:
 def label(work: Work) -> str:
     """Return what a row is called."""
     triggerers = "1 triggerer" if work.triggerers == 1 else f"{work.triggerers} triggerers"
-    return f"{work.batches:,} batches, {triggerers}, {'hint' if work.hint else 'no hint'}"
+    return f"{work.batches:,} batches, {triggerers}, {'pool' if work.pool else 'hint' if work.hint else 'no hint'}"
 
 
 def row(work: Work, found: Found) -> tuple[float, ...]:
@@ -111,13 +115,13 @@ def row(work: Work, found: Found) -> tuple[float, ...]:
 
 
 def limits(found: dict[Work, Found]) -> tuple[Limit, ...]:
-    """Return the limits: for one and two triggerers, as most deployments have, and for many batches."""
+    """Return the limits: for one and two triggerers, as most deployments have, for many batches and for pools."""
     kept = []
     for work, each in found.items():
-        if work.triggerers > 2:
+        if work.triggerers > 2 and not work.pool:
             continue
         kept.append(Limit(f"{label(work)}: makespan, of the ideal", each.makespan / each.ideal, 1.15))
-        kept.append(Limit(f"{label(work)}: POSTs a batch", each.posts / work.batches, POSTS[work.hint]))
+        kept.append(Limit(f"{label(work)}: POSTs a batch", each.posts / work.batches, POSTS[work.hint or work.pool]))
     return tuple(kept)
 
 
@@ -138,7 +142,8 @@ def simulate(work: Work) -> Found:
     fields = {"password": sandbox.api_key, "extra": {"max_concurrent_batches": work.slots} if work.hint else {}}
     connections = dict.fromkeys(("worker", *map(connection_of, range(work.triggerers))), fields)
     tasks = [batch(sandbox, number, work) for number in range(work.batches)]
-    on_virtual_time(lambda: Fleet(work.triggerers).run(tasks), answer, connections)
+    fleet = Fleet(work.triggerers, pool=work.slots if work.pool else None)
+    on_virtual_time(lambda: fleet.run(tasks), answer, connections)
     return found_in(sandbox, work)
 
 

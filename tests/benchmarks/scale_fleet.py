@@ -147,12 +147,14 @@ class Fleet:
     """An Airflow's workers and triggerers, as far as they matter to a workspace.
 
     :param slots: tasks on workers at a time
+    :param pool: tasks at a time, deferred ones included, as in a pool with ``include_deferred``; None for no such pool
     :param start: seconds from the moment when a task may run until its process runs, between these two
     :param pick_up: seconds until a triggerer runs a trigger, between these two
     """
 
     triggerers: int
     slots: int = 16
+    pool: int | None = None
     start: tuple[float, float] = (0.6, 1.8)
     pick_up: tuple[float, float] = (0.0, 2.0)
     _chance: random.Random = field(default_factory=lambda: random.Random(5))
@@ -161,6 +163,7 @@ class Fleet:
         """Run these operators as the mapped tasks of one run, to their ends; raises what a task raises."""
         self._workers = asyncio.Semaphore(self.slots)
         self._threads = ThreadPoolExecutor(self.slots)
+        self._pool = asyncio.Semaphore(self.pool or len(tasks))
         async with asyncio.TaskGroup() as group:
             for number, task in enumerate(tasks):
                 group.create_task(self._run(task, number))
@@ -170,9 +173,10 @@ class Fleet:
         context = task_context(task, map_index=number)
         context["dag_run"].run_after = pendulum.from_timestamp(EPOCH)
         method, kwargs = "execute", {}
-        while deferred := await self._on_worker(task, method, context, kwargs):
-            event = await self._in_triggerer(deferred.trigger)
-            method, kwargs = deferred.method_name, {**(deferred.kwargs or {}), "event": event}
+        async with self._pool:
+            while deferred := await self._on_worker(task, method, context, kwargs):
+                event = await self._in_triggerer(deferred.trigger)
+                method, kwargs = deferred.method_name, {**(deferred.kwargs or {}), "event": event}
 
     async def _on_worker(self, task: Any, method: str, context: Any, kwargs: dict[str, Any]) -> TaskDeferred | None:
         def attempt() -> TaskDeferred | None:

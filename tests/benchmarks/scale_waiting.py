@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 
 from tests.benchmarks import environment
 from tests.benchmarks.figures import Figure, Limit, Plot
@@ -27,9 +28,9 @@ FEW, MANY, ONE, OTHER = TASKS
 
 HOW = f"""\
 As in "Waiting in the triggerer": so many triggers on one event loop, outside Airflow, poll interval 10 s, a server on
-loopback in a process of its own; {COUNTED:g} s are counted. The lists are dealt to the connections in turn, each with an
-API key and a workspace of its own. The lag is by how much the ticks that are due every 50 ms are late: half of them, 99
-of 100, the latest. Memory is by how much the resident set of the process has grown when all had been polled once,
+loopback in a process of its own; {COUNTED:g} s are counted. The lists are dealt to the connections in turn, each with
+an API key and a workspace of its own. The lag is by how much the ticks that are due every 50 ms are late: half of them,
+99 of 100, the latest. Memory is by how much the resident set of the process has grown when all had been polled once,
 clients and connections included."""
 
 
@@ -103,20 +104,17 @@ def _limits(found: dict[str, Counted]) -> tuple[Limit, ...]:
     def cpu(it: Counted) -> float:
         return it.cpu / it.polls_due
 
+    def to_peer(figure: str, of: Callable[[Counted], float]) -> Limit:
+        measured = math.nan if peer is None else of(many) / of(peer)
+        return Limit(f"{figure}, 10,000 lists, of {PEER}'s with 1,000 runs", measured, 1)
+
     return (
         Limit("requests per poll due, 10 times the lists and connections", requests(many) / requests(few), 1.2),
         Limit("CPU per poll due, 10 times the lists and connections", cpu(many) / cpu(few), 1.5),
         Limit("memory a waiter, 10 times the lists and connections", many.bytes_each / few.bytes_each, 1.5),
         Limit("CPU of 10,000 lists, 100 connections, of that with 1", cpu(many) / cpu(one), 4),
-        *(
-            Limit(
-                f"{what}, 10,000 lists, of {PEER}'s with 1,000 runs", of(many) / of(peer) if peer else math.nan, limit
-            )
-            for what, of, limit in (
-                ("CPU in all", lambda it: it.cpu, 1),
-                ("lag of 99 % of the ticks", lambda it: it.lags[1], 1),
-            )
-        ),
+        to_peer("CPU in all", lambda it: it.cpu),
+        to_peer("lag of 99 % of the ticks", lambda it: it.lags[1]),
     )
 
 
