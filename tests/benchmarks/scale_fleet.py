@@ -71,14 +71,17 @@ def on_virtual_time(work: Callable[[], Coroutine[Any, Any, T]], answer: Answer, 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Write no logs: thousands of tasks would fill the screen."""
-    before = structlog.get_config()["wrapper_class"]
+    configured, before = structlog.is_configured(), structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     logging.disable(logging.ERROR)
     try:
         yield
     finally:
         logging.disable(logging.NOTSET)
-        structlog.configure(wrapper_class=before)
+        if configured:
+            structlog.configure(**before)
+        else:
+            structlog.reset_defaults()
 
 
 class _Network:
