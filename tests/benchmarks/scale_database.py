@@ -1,6 +1,6 @@
 """What a batch costs Airflow's metadata database, beside a run of dbt Cloud's operator in the same Airflow.
 
-``python -m tests.benchmarks.scale_database`` takes six minutes.
+``python -m tests.benchmarks.scale_database`` takes eight minutes.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ WAYS = {
     "dbt": f"{PEER}, DbtCloudRunJobOperator",
     "machfive": "MachFive, buy, wait, export",
     "limited": "MachFive, wait for capacity too",
+    "pooled": "MachFive, in a pool instead",
 }
-LIMITS = {"machfive": 1.5, "limited": 2.5}  # of dbt Cloud's
+POOL = "machfive"
+LIMITS = {"machfive": 1.5, "limited": 2.5, "pooled": 1.5}  # of dbt Cloud's
 
 HOW = """\
 One live Airflow (LocalExecutor) with its metadata in PostgreSQL. {batches} mapped tasks of each kind, one kind after
@@ -43,14 +45,16 @@ the other: each starts work that takes {seconds:g} s at a stand-in, waits for it
 without BEGIN, COMMIT and the like; rows written are those that PostgreSQL has counted as inserted, updated and deleted;
 rows kept, inserted less deleted. What Airflow does in the same time with no run in it was counted before and is taken
 off ({idle:.0f} statements a second). "Wait for capacity too": the workspace takes {slots} at a time, and the
-connection's `max_concurrent_batches` says so. {peer}'s operator was made to talk http instead of https."""
+connection's `max_concurrent_batches` says so. "In a pool instead": the same workspace, without that, and the tasks are
+in a pool of {slots} slots that counts deferred tasks: {refused} POSTs were refused. {peer}'s operator was made to talk
+http instead of https."""
 
 
 @dataclass(frozen=True)
 class Work:
     """What is to be done."""
 
-    batches: int = 40
+    batches: int = 30
     slots: int = 10
     seconds: float = 20.0
     interval: float = 5.0
@@ -92,14 +96,14 @@ def measure() -> Figure:
     """Run all of them in one Airflow."""
     work = Work()
     absent = environment.absent([PEER])
-    idle, found = run_all(work, [way for way in WAYS if way != "dbt" or not absent])
-    return figure(work, idle, found, absent)
+    idle, found, refused = run_all(work, [way for way in WAYS if way != "dbt" or not absent])
+    return figure(work, idle, found, refused, absent)
 
 
-def run_all(work: Work, ways: list[str]) -> tuple[Load, dict[str, Load]]:
-    """Return what Airflow costs a second with no run, and each way's load a batch."""
-    settings = SandboxSettings(workspaces=1, processing_seconds=work.seconds, concurrency=1_000)
-    limited = SandboxSettings(workspaces=1, processing_seconds=work.seconds, concurrency=work.slots)
+def run_all(work: Work, ways: list[str]) -> tuple[Load, dict[str, Load], int]:
+    """Return what Airflow costs a second with no run, each way's load a batch, and how often the pool was refused."""
+    settings = SandboxSettings(processing_seconds=work.seconds, concurrency=1_000)
+    limited = SandboxSettings(processing_seconds=work.seconds, concurrency=work.slots)
     with (
         tempfile.TemporaryDirectory(prefix="machfive-bench-") as folder,
         postgres("shared_preload_libraries=pg_stat_statements", "pg_stat_statements.track_utility=off") as port,
@@ -117,7 +121,12 @@ def run_all(work: Work, ways: list[str]) -> tuple[Load, dict[str, Load]]:
             "interval": work.interval,
             "folder": folder,
             "with_dbt": "dbt" in ways,
-            "campaigns": {"machfive": free.campaign_id, "limited": narrow.campaign_id},
+            "pool": POOL,
+            "campaigns": {
+                "machfive": free.campaign_id,
+                "limited": narrow.campaign_id,
+                "pooled": narrow.campaign_id,
+            },
         }
         env = {
             "MACHFIVE_BENCH": json.dumps(shared),
@@ -129,14 +138,20 @@ def run_all(work: Work, ways: list[str]) -> tuple[Load, dict[str, Load]]:
             Path(folder) / "airflow",
             environment.ROOT / "tests/benchmarks/database_dags",
             wanted=[f"bench_{way}" for way in ways],
-            parallelism=8,
+            parallelism=4,
             env=env,
         ) as airflow:
+            airflow.create_pool(POOL, work.slots, include_deferred=True)
             idle = while_idle(engine, work.idle)
             print(f"idle, a second: {idle}", flush=True)
-            found = {way: batch_load(airflow, engine, work, way, idle) for way in ways}
+            found, seen = {}, 0
+            for way in ways:
+                seen = len(narrow.requests)
+                found[way] = batch_load(airflow, engine, work, way, idle)
         engine.dispose()
-    return idle, found
+        # Those of the last way, which is the pool's.
+        refused = sum(each.status == 429 for each in narrow.requests[seen:])
+    return idle, found, refused
 
 
 def while_idle(engine: Engine, seconds: float) -> Load:
@@ -191,6 +206,7 @@ def connections(free: Sandbox, narrow: Sandbox, slots: int, dbt_port: int) -> di
             "password": narrow.api_key,
             "extra": hint,
         },
+        "MACHFIVE_POOLED": {"conn_type": "machfive", "host": narrow.base_url, "password": narrow.api_key},
         "BENCH_DBT": {"conn_type": "dbt_cloud", "host": f"127.0.0.1:{dbt_port}", "login": "1", "password": "token"},
     }
     return {f"AIRFLOW_CONN_{name}": json.dumps(fields) for name, fields in given.items()}
@@ -229,14 +245,14 @@ def dbt_cloud(seconds: float) -> Iterator[int]:
         server.shutdown()
 
 
-def figure(work: Work, idle: Load, found: dict[str, Load], absent: tuple[str, ...]) -> Figure:
+def figure(work: Work, idle: Load, found: dict[str, Load], refused: int, absent: tuple[str, ...]) -> Figure:
     """Return the loads beside each other."""
     peer = found.get("dbt")
     nan = float("nan")
     return Figure(
         name="scale_database",
         title="Load on Airflow's metadata database",
-        how=HOW.format(**{**vars(work), "idle": idle.statements}, peer=PEER),
+        how=HOW.format(**{**vars(work), "idle": idle.statements}, peer=PEER, refused=refused),
         columns=(
             "a task",
             "statements",

@@ -63,6 +63,7 @@ def on_virtual_time(work: Callable[[], Coroutine[Any, Any, T]], answer: Answer, 
         mock.patch("httpx._client.AsyncHTTPTransport", network.for_loop),
         mock.patch("httpx._client.HTTPTransport", network.for_worker),
         _quiet(),
+        _same_luck(),
         asyncio.Runner(loop_factory=lambda: loop) as runner,
     ):
         return runner.run(work())
@@ -82,6 +83,17 @@ def _quiet() -> Iterator[None]:
             structlog.configure(**before)
         else:
             structlog.reset_defaults()
+
+
+@contextmanager
+def _same_luck() -> Iterator[None]:
+    """Let pauses and orders that are drawn by lot be the same in each run."""
+    before = random.getstate()
+    random.seed(11)
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 class _Network:

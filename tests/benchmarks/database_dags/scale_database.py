@@ -29,7 +29,7 @@ class Bare(BaseOperator):
 with DAG("bench_bare", schedule=None):
     Bare.partial(task_id="bare").expand(doc=[str(number) for number in NUMBERS])
 
-for way in ("machfive", "limited"):
+for way in ("machfive", "limited", "pooled"):
     with DAG(f"bench_{way}", schedule=None):
         MachFiveGenerateBatchOperator.partial(
             task_id="batch",
@@ -38,6 +38,7 @@ for way in ("machfive", "limited"):
             deferrable=True,
             poll_interval=BENCH["interval"],
             export_to=f"{BENCH['folder']}/{way}-{{{{ ti.map_index }}}}.csv",
+            pool=BENCH["pool"] if way == "pooled" else "default_pool",
             retries=0,
         ).expand(leads=[[{"email": f"lead@{way}{number}.example.com"}] for number in NUMBERS])
 
