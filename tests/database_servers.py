@@ -47,9 +47,10 @@ def find_program(name: str, *places: str) -> str:
 
 
 @contextmanager
-def postgres() -> Iterator[int]:
+def postgres(*settings: str) -> Iterator[int]:
     """Run a PostgreSQL server; give its port. The user airflow needs no password.
 
+    :param settings: further lines of its configuration, such as ``max_connections=200``
     :raises FileNotFoundError: if it is not installed
     """
     versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
@@ -59,6 +60,7 @@ def postgres() -> Iterator[int]:
         command = [*AS_NOBODY, initdb, "-D", data, "-U", "airflow", "-A", "trust", "-E", "UTF8", "--no-sync"]
         subprocess.run(command, check=True, capture_output=True, cwd=folder)
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        options = " -c ".join([options, *settings])
         control = [*AS_NOBODY, pg_ctl, "-D", data, "-w", "-l", folder / "log"]
         subprocess.run([*control, "-o", options, "start"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
         try:

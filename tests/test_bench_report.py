@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from tests.benchmarks import environment, report
+from tests.benchmarks import environment, report, scale_capacity, scale_polls
 from tests.benchmarks.callbacks import Callbacks, watched
 from tests.benchmarks.figures import Figure, Limit, Plot
-from tests.benchmarks.polling_server import Server, Workspace, foreign_id, list_id
+from tests.benchmarks.polling_server import Server, Workspace, api_key, foreign_id, list_id
 from tests.benchmarks.report import Kept
 
 HOLDS = Limit("requests, of the peer's", 0.012, 0.02)
@@ -179,8 +179,16 @@ def test_the_server_pages_through_what_is_in_work_and_tells_what_has_ended():
 
 
 def test_the_server_lists_the_newest_first():
-    times = [each["created_at"] for each in Workspace(5, 5).lists.values()]
+    times = [each["created_at"] for each in Workspace(range(5), 5).lists.values()]
     assert times == sorted(times, reverse=True)
+
+
+def test_the_server_knows_each_workspace_by_its_key_and_deals_the_lists_to_them_in_turn():
+    server = Server(ours=4, foreign=0, workspaces=2)
+    for number in range(4):
+        target, own, other = f"/api/v1/lists/{list_id(number)}", number % 2, 1 - number % 2
+        assert server.answer(target, api_key(own).encode()).startswith(b"HTTP/1.1 200")
+        assert server.answer(target, api_key(other).encode()).startswith(b"HTTP/1.1 404")
 
 
 @pytest.mark.parametrize(
@@ -225,3 +233,20 @@ def test_callbacks_are_told_apart_by_whose_they_are():
     assert found.top(1)[0][0] == ours.__qualname__
     assert 0.02 <= found.top(1)[0][1] <= found.total
     assert found.worst_other[1] != ours.__qualname__
+
+
+# --- what is computed on virtual time
+
+
+@pytest.mark.parametrize(("pool", "triggerers"), [(False, 3), (True, 3)])
+def test_the_simulated_workers_and_triggerers_bring_all_batches_through_the_workspace(pool, triggerers):
+    work = scale_capacity.Work(triggerers, batches=15, slots=3, hint=False, pool=pool)
+    found = scale_capacity.simulate(work)
+    assert work.batches <= found.posts <= 4 * work.batches
+    assert (found.posts == work.batches) is pool  # with a pool no task is refused
+    assert 0 < found.empty < 2 * work.poll_interval
+    assert found.ideal < found.makespan < 2 * found.ideal
+
+
+def test_a_second_simulated_triggerer_asks_for_its_lists_on_its_own():
+    assert scale_polls.simulate(1, 100) < scale_polls.simulate(2, 100) <= 300

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.benchmarks.environment import PACKAGES
-from tests.benchmarks.polling_server import list_id
+from tests.benchmarks.polling_server import api_key, list_id
 
 __all__ = ["SUBJECTS", "Subject"]
 
@@ -31,9 +31,14 @@ class Subject:
     trigger: Callable[[str, float], Any]
     connection: Callable[[int], dict[str, Any]]
 
-    def environment(self, port: int) -> dict[str, str]:
-        """Return the variable that holds the connection."""
-        return {"AIRFLOW_CONN_BENCH": json.dumps(self.connection(port))}
+    def environment(self, port: int, connections: int = 1) -> dict[str, str]:
+        """Return the variables that hold the connection ``bench``, or ``bench_0`` and so on, each with another key."""
+        if connections == 1:
+            return {"AIRFLOW_CONN_BENCH": json.dumps(self.connection(port))}
+        return {
+            f"AIRFLOW_CONN_BENCH_{number}": json.dumps({**self.connection(port), "password": api_key(number)})
+            for number in range(connections)
+        }
 
 
 def plain(number: int) -> str:
@@ -92,7 +97,7 @@ def anthropic(key: str, interval: float) -> Any:
 
 def at(scheme: str, conn_type: str, **more: Any) -> Callable[[int], dict[str, Any]]:
     """Return what makes a connection to a port of this machine."""
-    return lambda port: {"conn_type": conn_type, "host": f"{scheme}127.0.0.1:{port}", "password": "key", **more}
+    return lambda port: {"conn_type": conn_type, "host": f"{scheme}127.0.0.1:{port}", "password": api_key(0), **more}
 
 
 SUBJECTS = {

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-__all__ = ["ServerProcess", "ask", "list_id"]
+__all__ = ["ServerProcess", "api_key", "ask", "list_id"]
 
 CAMPAIGN = "c0000000-0000-4000-8000-000000000000"
 NEWEST = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -26,6 +27,15 @@ PENDING = 0.05  # of the lists, the newest ones
 RUN = {"id": "msgbatch", "type": "message_batch", "created_at": "2026-11-01T12:00:00Z"}
 BATCH = {**RUN, "expires_at": "2026-11-02T12:00:00Z"}
 COUNTS = dict.fromkeys(("canceled", "errored", "expired", "processing", "succeeded"), 0)
+
+
+def api_key(number: int) -> str:
+    """Return the API key of one of the workspaces."""
+    return f"key{number}"
+
+
+FIRST_KEY = api_key(0).encode()
+KEY = re.compile(rb"(?i)\r\nauthorization: bearer (key\d+)")  # a peer's other key is none of them
 
 
 def list_id(number: int) -> str:
@@ -46,10 +56,13 @@ def to_bytes(status: str, body: Any) -> bytes:
 
 
 class Workspace:
-    """MachFive's lists, newest first: ours strewn among those of others."""
+    """MachFive's lists, newest first: ours strewn among those of others.
 
-    def __init__(self, ours: int, foreign: int) -> None:
-        ids = [*map(list_id, range(ours)), *map(foreign_id, range(foreign))]
+    :param ours: the numbers of the lists that are waited for
+    """
+
+    def __init__(self, ours: Iterable[int], foreign: int) -> None:
+        ids = [*map(list_id, ours), *map(foreign_id, range(foreign))]
         random.Random(7).shuffle(ids)
         pending = max(1, round(PENDING * len(ids)))
         self.lists = {each: self._new(each, age, pending) for age, each in enumerate(ids)}
@@ -113,15 +126,19 @@ FAILURE = to_bytes("500 Internal Server Error", {"error": "INTERNAL_ERROR", "mes
 
 
 class Server:
-    """All answers, and the count of the requests."""
+    """All answers, and the count of the requests.
 
-    def __init__(self, ours: int, foreign: int) -> None:
-        self.workspace = Workspace(ours, foreign)
+    :param workspaces: the lists are dealt to so many in turn; each is known by its API key
+    """
+
+    def __init__(self, ours: int, foreign: int, workspaces: int = 1) -> None:
+        dealt = [Workspace(range(number, ours, workspaces), foreign) for number in range(workspaces)]
+        self.workspaces = {api_key(number).encode(): each for number, each in enumerate(dealt)}
         self.ended: set[str] = set()
         self.requests: list[float] = []
         self.failing = False
 
-    def answer(self, target: str) -> bytes:
+    def answer(self, target: str, key: bytes = FIRST_KEY) -> bytes:
         """Return the answer to a GET."""
         if target.startswith("/control/"):
             return to_bytes("200 OK", self._control(urlsplit(target)))
@@ -129,7 +146,7 @@ class Server:
         if self.failing:
             return FAILURE
         if target.startswith("/api/v1/lists"):
-            return self.workspace.answer(target)
+            return self.workspaces[key].answer(target)
         for beginning, (running, ended) in PEERS.items():
             if target.startswith(beginning):
                 return ended if target.partition("?")[0].rstrip("/").rpartition("/")[2] in self.ended else running
@@ -140,7 +157,8 @@ class Server:
         if parts.path == "/control/end":
             ids = query["ids"][0].split(",")
             self.ended.update(ids)
-            self.workspace.end([each for each in ids if each in self.workspace.lists])
+            for workspace in self.workspaces.values():
+                workspace.end([each for each in ids if each in workspace.lists])
         elif parts.path == "/control/fail":
             self.failing = query["on"] == ["1"]
         counted = [each for each in self.requests if each >= float(query.get("since", ["0"])[0])]
@@ -151,7 +169,7 @@ class Server:
 class Talk(asyncio.Protocol):
     """One kept connection: GETs in, answers out."""
 
-    def __init__(self, answer: Callable[[str], bytes]) -> None:
+    def __init__(self, answer: Callable[[str, bytes], bytes]) -> None:
         self.answer, self.rest = answer, b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -160,12 +178,13 @@ class Talk(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *heads, self.rest = (self.rest + data).split(b"\r\n\r\n")
         for head in heads:
-            self.transport.write(self.answer(head.split(b" ", 2)[1].decode()))
+            key = KEY.search(head)
+            self.transport.write(self.answer(head.split(b" ", 2)[1].decode(), key[1] if key else FIRST_KEY))
 
 
-async def serve(ours: int, foreign: int) -> None:
+async def serve(ours: int, foreign: int, workspaces: int) -> None:
     """Serve until standard input ends, which it does with the process that started this one."""
-    loop, server = asyncio.get_running_loop(), Server(ours, foreign)
+    loop, server = asyncio.get_running_loop(), Server(ours, foreign, workspaces)
     listening = await loop.create_server(lambda: Talk(server.answer), "127.0.0.1", 0, backlog=4096)
     print(listening.sockets[0].getsockname()[1], flush=True)
     over = asyncio.Event()
@@ -187,8 +206,9 @@ async def ask(port: int, target: str) -> dict[str, Any]:
 class ServerProcess:
     """A server, started and ended; ``port`` is where it listens, on loopback only."""
 
-    def __init__(self, ours: int, foreign: int = 0) -> None:
-        self._command = [sys.executable, "-m", "tests.benchmarks.polling_server", str(ours), str(foreign)]
+    def __init__(self, ours: int, foreign: int = 0, workspaces: int = 1) -> None:
+        numbers = map(str, (ours, foreign, workspaces))
+        self._command = [sys.executable, "-m", "tests.benchmarks.polling_server", *numbers]
         self.port = 0
 
     def __enter__(self) -> Self:

@@ -10,10 +10,12 @@ import asyncio
 import gc
 import json
 import random
+import resource
 import sys
 import time
 import tracemalloc
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.peers import SUBJECTS
@@ -29,13 +31,19 @@ NEVER = 3.0  # intervals after which a completion counts as not noticed
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be measured."""
+    """What is to be measured.
+
+    :param connections: to which the waiters are dealt; MachFive's only
+    :param traced: whether memory is what Python has allocated, not what the process holds of the machine's
+    """
 
     subject: str
     waiters: int
     foreign: int = 0
     interval: float = 10.0
     counted: float = 60.0
+    connections: int = 1
+    traced: bool = True
 
 
 @dataclass
@@ -47,6 +55,7 @@ class Counted:
     :param per_interval: requests an interval, from the first to the last one counted: no edge of the count in it
     :param cpu: seconds of the loop's process, all its threads
     :param lag: seconds by which the latest tick was late
+    :param lags: seconds by which half and 99 of 100 ticks were late at most
     :param bytes_each: memory a waiter, None where there is one only
     :param noticed: intervals from each completion to the trigger's event
     """
@@ -56,6 +65,7 @@ class Counted:
     per_interval: float = 0.0
     cpu: float = 0.0
     lag: float = 0.0
+    lags: tuple[float, float] = (0.0, 0.0)
     bytes_each: float | None = None
     noticed: list[float] = field(default_factory=list)
 
@@ -63,7 +73,9 @@ class Counted:
 def count(task: Task) -> Counted:
     """Measure in a fresh process beside a fresh server; raises ``RuntimeError`` with the reason if that broke."""
     limit = 15 * task.interval + task.counted + 120
-    found = in_fresh_process("polling_waiters", task.subject, asdict(task), task.waiters, task.foreign, limit)
+    found = in_fresh_process(
+        "polling_waiters", task.subject, asdict(task), task.waiters, task.foreign, limit, task.connections
+    )
     return Counted(**found)
 
 
@@ -72,23 +84,24 @@ class Ticker:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._worst, self._last = 0.0, self._loop.time()
+        self._late, self._last = list[float](), self._loop.time()
         self._next = self._loop.call_later(TICK, self._tick)
 
-    def stop(self) -> float:
-        """End it; return the worst in seconds, the tick that is due included."""
+    def stop(self) -> list[float]:
+        """End it; return how many seconds each tick was late, sorted, the tick that is due included."""
         self._next.cancel()
-        return max(self._worst, self._loop.time() - self._last - TICK)
+        return sorted([*self._late, self._loop.time() - self._last - TICK])
 
     def _tick(self) -> None:
         now = self._loop.time()
-        self._worst, self._last = max(self._worst, now - self._last - TICK), now
+        self._late.append(now - self._last - TICK)
+        self._last = now
         self._next = self._loop.call_later(TICK, self._tick)
 
 
 async def measure(task: Task, port: int) -> dict[str, Any]:
     """Do all of it; the module's docstring says in which order."""
-    waiters, found = Waiters(SUBJECTS[task.subject], task.interval), Counted()
+    waiters, found = Waiters(SUBJECTS[task.subject], task.interval, task.connections), Counted()
     waiters.add(range(1))
     await asyncio.sleep(1)
     began = time.monotonic()
@@ -108,14 +121,22 @@ async def measure(task: Task, port: int) -> dict[str, Any]:
 async def memory(task: Task, waiters: Waiters) -> float:
     """Start the waiters but the first; return the bytes each holds when all have looked once and rest."""
     gc.collect()
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
+    if task.traced:
+        tracemalloc.start()
+    before = held(traced=task.traced)
     waiters.add(range(1, task.waiters))
     await asyncio.sleep(0.95 * task.interval)
     gc.collect()
-    held = tracemalloc.get_traced_memory()[0] - before
+    more = held(traced=task.traced) - before
     tracemalloc.stop()
-    return held / (task.waiters - 1)
+    return more / (task.waiters - 1)
+
+
+def held(*, traced: bool) -> int:
+    """Return the bytes that Python has allocated since it is traced, or the resident set of this process."""
+    if traced:
+        return tracemalloc.get_traced_memory()[0]
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 async def load(task: Task, port: int, found: Counted) -> None:
@@ -132,7 +153,8 @@ async def load(task: Task, port: int, found: Counted) -> None:
     # Apart, because the ticks cost more CPU than waiters that are polled for together.
     ticker = Ticker()
     await asyncio.sleep(2 * task.interval)
-    found.lag = ticker.stop()
+    late = ticker.stop()
+    found.lag, found.lags = late[-1], (late[len(late) // 2], late[len(late) * 99 // 100])
 
 
 async def completions(task: Task, port: int, waiters: Waiters) -> list[float]:

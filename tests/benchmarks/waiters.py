@@ -19,10 +19,13 @@ __all__ = ["Waiters", "answer", "in_fresh_process"]
 
 
 class Waiters:
-    """The waiters, and when each had its event."""
+    """The waiters, and when each had its event.
 
-    def __init__(self, subject: Subject, interval: float) -> None:
-        self.subject, self.interval = subject, interval
+    :param connections: they are dealt to so many of MachFive's, in turn
+    """
+
+    def __init__(self, subject: Subject, interval: float, connections: int = 1) -> None:
+        self.subject, self.interval, self.connections = subject, interval, connections
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.ended: dict[str, float] = {}
 
@@ -32,7 +35,10 @@ class Waiters:
             key = self.subject.key(number)
             made = self.subject.trigger(key, self.interval)
             # Through JSON, as from the database: no argument is shared between two of them.
-            trigger = type(made)(**json.loads(json.dumps(made.serialize()[1])))
+            arguments = json.loads(json.dumps(made.serialize()[1]))
+            if self.connections > 1:
+                arguments["machfive_conn_id"] = f"bench_{number % self.connections}"
+            trigger = type(made)(**arguments)
             self.tasks[key] = asyncio.create_task(self._run(key, trigger))
 
     async def _run(self, key: str, trigger: Any) -> None:
@@ -55,16 +61,24 @@ class Waiters:
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
 
 
-def in_fresh_process(module: str, subject: str, task: dict[str, Any], waiters: int, foreign: int, limit: float) -> Any:
+def in_fresh_process(
+    module: str,
+    subject: str,
+    task: dict[str, Any],
+    waiters: int,
+    foreign: int,
+    limit: float,
+    connections: int = 1,
+) -> Any:
     """Run a module of this package on its own beside a fresh server; return its answer.
 
     :param task: its first argument; the second is the server's port
     :param limit: seconds
     :raises RuntimeError: with the reason, if that broke
     """
-    with ServerProcess(waiters, foreign) as server:
+    with ServerProcess(waiters, foreign, connections) as server:
         command = [sys.executable, "-m", f"tests.benchmarks.{module}", json.dumps(task), str(server.port)]
-        env = {**os.environ, **SUBJECTS[subject].environment(server.port)}
+        env = {**os.environ, **SUBJECTS[subject].environment(server.port, connections)}
         try:
             done = subprocess.run(
                 command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True, timeout=limit, check=False
