@@ -61,10 +61,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, **_: Any) -> str:
 
 
 def on_page_content(html: str, page: Any, **_: Any) -> str:
-    """Make links of the pages that docstrings name, and drop Sphinx's roles, which mkdocstrings does not know."""
+    """Make links of the pages that docstrings name, and drop what mkdocstrings does not know of Sphinx's."""
     if not page.file.src_uri.startswith("reference/"):
         return html
-    html = re.sub(r":(?:attr|class|func|meth):(?=<code>)", "", html)
+    html = re.sub(r":(?:attr|class|func|meth):(?=<code>)|<p>::</p>", "", html)
     return re.sub(r"\bdocs/([a-z-]+)\.md\b", r'<a href="../\1.html">\1</a>', html)
 
 
