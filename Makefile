@@ -80,7 +80,7 @@ format: $(VENV)/.installed ## Write the code the way lint wants it
 	$(BIN)/ruff format .
 
 docs: $(VENV)-docs/.installed ## Build the documentation into site/ and check its links; 15 seconds
-	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict
 
 bench: $(VENV)/.installed ## Measure everything beside its peers and write docs/performance.md; an hour (ONLY=heartbeat: 4)
 	EXCLUDE_NEWER=$(AIRFLOW_DATE) $(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
