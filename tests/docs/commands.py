@@ -26,15 +26,10 @@ def check_commands(text: str, sandbox: Sandbox) -> None:
     joined = re.sub(r"\\\n\s*", " ", re.sub(r"\$\(.*?\)", "2026-01-02", text))
     for line in filter(None, (shlex.split(line, comments=True) for line in joined.splitlines())):
         match line:
-            case ["airflow", "machfive", "sandbox", *arguments] | [
-                "python",
-                "-m",
-                "machfive_provider.sandbox",
-                *arguments,
-            ]:
-                make_sandbox_parser().parse_args(arguments)
             case ["airflow", "machfive", *arguments] | ["python", "-m", "machfive_provider", *arguments]:
-                make_parser().parse_args(arguments)
+                _check_ours(arguments)
+            case ["python", "-m", "machfive_provider.sandbox", *arguments]:
+                _check_ours(["sandbox", *arguments])
             case ["airflow", *arguments]:
                 get_parser().parse_args(arguments)
             case ["make", *words]:
@@ -42,7 +37,8 @@ def check_commands(text: str, sandbox: Sandbox) -> None:
             case ["pip", "install", *packages]:
                 _check_packages(packages)
             case ["export", setting]:
-                json.loads(setting.partition("=")[2])
+                name, _, value = setting.partition("=")
+                assert not name.startswith("AIRFLOW_CONN_") or json.loads(value)["conn_type"]
             case [".venv/bin/python", "-m", "pytest", path, *_]:
                 assert (ROOT / path).exists()
             case ["curl", "-s", url, "-H", header, "-d", body]:
@@ -51,6 +47,12 @@ def check_commands(text: str, sandbox: Sandbox) -> None:
                 httpx.post(address, headers=headers, content=body).raise_for_status()
             case _:
                 raise AssertionError(f"nobody checks this line: {line}")
+
+
+def _check_ours(arguments: list[str]) -> None:
+    given = make_parser().parse_args(arguments)
+    if given.subcommand == "sandbox":
+        make_sandbox_parser().parse_args(given.arguments)
 
 
 def _check_packages(packages: list[str]) -> None:
