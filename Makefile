@@ -19,6 +19,8 @@ STORES := moto[server] s3fs boto3 gcp-storage-emulator gcsfs google-api-python-c
 	google-cloud-secret-manager gcloud-aio-storage adlfs msrest
 STORES_PROVIDERS := $(addprefix apache-airflow-providers-,amazon google microsoft-azure)
 AZURITE := $(CURDIR)/.azurite/node_modules/.bin
+# ruff writes the signatures of the reference.
+DOCS := mkdocs-material mkdocstrings[python] ruff
 VENV := .venv
 MATRIX := .venv-matrix
 BIN := $(VENV)/bin
@@ -35,7 +37,7 @@ OLDEST_PYTHON ?= $(shell for each in "$(PYTHON)" python3.13 python3.12 python3.1
 	"$$each" -c 'import sys; sys.exit(sys.version_info >= (3, 14))' 2>/dev/null && echo "$$each" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-kills test-stores coverage chaos lint format bench test-matrix clean
+.PHONY: help run ui test test-kills test-stores coverage chaos lint format docs bench test-matrix clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -77,6 +79,9 @@ format: $(VENV)/.installed ## Write the code the way lint wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)-docs/.installed ## Build the documentation into site/ and check its links; 15 seconds
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --strict
+
 bench: $(VENV)/.installed ## Measure everything beside its peers and write docs/performance.md; an hour (ONLY=heartbeat: 4)
 	EXCLUDE_NEWER=$(AIRFLOW_DATE) $(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
 
@@ -88,7 +93,7 @@ test-matrix: $(MATRIX)/$(OLDEST_AIRFLOW)/.installed $(MATRIX)/$(AIRFLOW)/.instal
 	done
 
 clean: ## Remove all that the targets above made
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-stores $(MATRIX) .azurite .bench .run .airflow .airflow-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage dist build
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-stores $(VENV)-docs $(MATRIX) .azurite .bench .run .airflow .airflow-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage dist build site
 	find provider scripts tests example_dags -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: made once, and again when what they are made of changes
@@ -114,6 +119,11 @@ $(VENV)-stores/.installed: pyproject.toml Makefile | $(UV)
 	$(UV) pip install --quiet --python $(@D)/bin/python --exclude-newer $(AIRFLOW_DATE) \
 		apache-airflow==$(AIRFLOW) -e '.[dev,sandbox]' $(STORES)
 	$(UV) pip install --quiet --python $(@D)/bin/python --exclude-newer $(AIRFLOW_DATE) --no-deps $(STORES_PROVIDERS)
+	@touch $@
+
+$(VENV)-docs/.installed: Makefile | $(UV)
+	$(UV) venv --quiet --allow-existing --python "$(PYTHON)" $(@D)
+	$(UV) pip install --quiet --python $(@D)/bin/python --exclude-newer $(AIRFLOW_DATE) $(foreach each,$(DOCS),'$(each)')
 	@touch $@
 
 $(MATRIX)/$(AIRFLOW)/.installed: pyproject.toml Makefile | $(UV)

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from airflow import __version__ as airflow_version
 from packaging.version import Version
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.engine import Engine
 
 from machfive_provider.api import protocol
@@ -25,6 +25,7 @@ from machfive_provider.api.models import Lead
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.live_airflow import LiveAirflow
 from tests.database_servers import postgres
+from tests.docs.pages import DAGS, blocks, write_dags
 from tests.e2e.mail_sink import MailSink, running_sink
 from tests.e2e.pictures import Photographer, chromium
 from tests.telemetry.receivers import Collector, StatsdServer, collector, statsd_server
@@ -156,11 +157,30 @@ def monitoring(statsd: StatsdServer, traces: Collector) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory, warehouse: Engine | None) -> Path:
+    """Do what the pages tell before their DAGs run; return the folder that stands in place of /data.
+
+    The people of docs/warehouse.md came yesterday, because a run is of the day before.
+    """
+    data = tmp_path_factory.mktemp("data")
+    (csv,) = blocks("docs/file.md", "csv")
+    (data / "leads.csv").write_text(csv.text, encoding="utf-8")
+    if warehouse:
+        with warehouse.connect().execution_options(isolation_level="AUTOCOMMIT") as server:
+            server.execute(text("CREATE DATABASE written"))
+        with create_engine(warehouse.url.set(database="written"), poolclass=NullPool).begin() as crm:
+            crm.exec_driver_sql(blocks("docs/warehouse.md", "sql")[0].text)
+            crm.execute(text("UPDATE contacts SET created_at = created_at - interval '1 day'"))
+    return data
+
+
+@pytest.fixture(scope="session")
 def live(
     sandbox: Sandbox,
     shards: Sandbox,
     demo: Sandbox,
     results: Path,
+    written: Path,
     warehouse: Engine | None,
     mails: MailSink,
     monitoring: dict[str, str],
@@ -182,6 +202,7 @@ def live(
     if warehouse:
         fields = {"host": warehouse.url.host, "port": warehouse.url.port, "login": "airflow", "schema": "postgres"}
         connections["AIRFLOW_CONN_WAREHOUSE"] = json.dumps({"conn_type": "postgres", **fields})
+        connections["AIRFLOW_CONN_WRITTEN"] = json.dumps({"conn_type": "postgres", **fields, "schema": "written"})
     # Loopback, so without TLS.
     connections["AIRFLOW_CONN_SMTP_DEFAULT"] = json.dumps(
         {
@@ -194,10 +215,12 @@ def live(
     # A list that exists when the DAGs are parsed.
     with closing(MachFiveClient(ClientSettings(sandbox.base_url, sandbox.api_key))) as client:
         known = client.send(protocol.generate_batch(sandbox.campaign_id, [Lead("known@example.com")], None)).list_id
+    dags = tmp_path_factory.mktemp("written-dags")
+    write_dags(dags, written)
     airflow = LiveAirflow(
         tmp_path_factory.mktemp("airflow"),
-        [ROOT / "example_dags", Path(__file__).parent / "dags"],
-        wanted=(*DAG_IDS, PAGE_DAG, ODD_DAG, "machfive_notifications", TELEMETRY_DAG),
+        [ROOT / "example_dags", Path(__file__).parent / "dags", dags],
+        wanted=(*DAG_IDS, *DAGS, PAGE_DAG, ODD_DAG, "machfive_notifications", TELEMETRY_DAG),
         users=USERS,
         env=connections
         | monitoring

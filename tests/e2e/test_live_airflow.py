@@ -24,13 +24,14 @@ import psutil
 import pytest
 from cryptography.fernet import Fernet
 from packaging.version import Version
-from sqlalchemy import text
+from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.engine import Engine
 
 from machfive_provider.sandbox import Sandbox
 from scripts.airflow_api import FINISHED
 from scripts.guard import session_members
 from scripts.live_airflow import DagRunResult, LiveAirflow
+from tests.docs.pages import blocks
 from tests.e2e.conftest import DAG_IDS, ROOT
 
 pytestmark = pytest.mark.live
@@ -42,8 +43,12 @@ ANSWERS = (
     ("machfive_approval", "approve", "Approve"),
     ("e2e_pipeline", "machfive.approve", "Approve"),
     ("e2e_rejected", "machfive.approve", "Reject"),
+    ("approved_emails", "machfive.approve", "Approve"),
 )
 BY_AN_EVENT = "machfive_drop_folder"
+# The DAGs of the documentation for its five jobs, with what they leave below the folder that stands for /data.
+CREATED = {"first_emails": "first*", "wait_for_list": "emails/*.csv", "approved_emails": "emails/manual*.csv"}
+SCHEDULED = {"emails_from_file": "emails/scheduled*.jsonl", "emails_to_warehouse": "machfive/emails_to_warehouse"}
 Finish = Callable[[str], DagRunResult]
 
 
@@ -74,15 +79,16 @@ def faults(sandbox: Sandbox) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def run_ids(live: LiveAirflow, faults: dict[str, Any], warehouse: Any, results: Path) -> dict[str, str]:
-    """Create all runs, but for the one that the dropped file starts."""
+    """Create all runs, but for those that a file, a list or the schedule starts."""
     (results / "drop").mkdir()
     shutil.copy(LEADS, results / "drop" / "leads.csv")
     (results / "drop" / "READY").touch()
-    known = sorted({*DAG_IDS} - {BY_AN_EVENT} - ({"machfive_warehouse"} if warehouse is None else set()))
+    known = sorted({*DAG_IDS, *CREATED} - {BY_AN_EVENT} - ({"machfive_warehouse"} if warehouse is None else set()))
+    confs = {"wait_for_list": {"list_id": live.home.env["MACHFIVE_E2E_LIST"]}}
     # The interval of a run is that before its logical date.
     dates = {"machfive_warehouse": datetime.now(UTC)}
-    created = {dag_id: live.create_run(dag_id, logical_date=dates.get(dag_id)) for dag_id in known}
-    for dag_id in (BY_AN_EVENT, *created):
+    created = {dag_id: live.create_run(dag_id, confs.get(dag_id), logical_date=dates.get(dag_id)) for dag_id in known}
+    for dag_id in (BY_AN_EVENT, *created, *SCHEDULED, "on_finished_list"):
         live.unpause(dag_id)
     return created
 
@@ -114,7 +120,7 @@ def finish(live: LiveAirflow, run_ids: dict[str, str]) -> Finish:
     """Wait for a DAG's run to end, or for a retry: no scenario here has a retry."""
 
     def finish(dag_id: str) -> DagRunResult:
-        if dag_id == BY_AN_EVENT:
+        if dag_id not in run_ids:
             live.wait_for(f"run of {dag_id}", lambda: bool(live.run_ids(dag_id)), timeout=TIMEOUT)
             (run_ids[dag_id],) = live.run_ids(dag_id)
         run = live.wait_until(
@@ -349,6 +355,32 @@ def test_a_dropped_file_starts_a_run(finish: Finish, results: Path) -> None:
     with path.open(encoding="utf-8-sig", newline="") as file:
         assert [row["body_3"] != "" for row in csv.DictReader(file)] == [True] * 58
     assert sorted(each.name for each in (results / "drop").iterdir()) == ["emails", "taken"]
+
+
+@pytest.mark.parametrize("dag_id", [*CREATED, *SCHEDULED])
+def test_the_dags_of_the_documentation_work(
+    dag_id: str, finish: Finish, answers: dict[str, Any], written: Path, warehouse: Engine | None
+) -> None:
+    if dag_id == "emails_to_warehouse" and warehouse is None:
+        pytest.skip("PostgreSQL is not installed")
+    assert finish(dag_id).state == "success"
+    assert list(written.glob((CREATED | SCHEDULED)[dag_id]))
+    if dag_id == "emails_to_warehouse" and warehouse:
+        with create_engine(warehouse.url.set(database="written"), poolclass=NullPool).connect() as database:
+            rows = database.exec_driver_sql(blocks("docs/warehouse.md", "sql")[1].text).fetchall()
+        people = ("dana.reyes@example.com", "li.wei@example.org")
+        assert [row[:2] for row in rows] == [(email, step) for email in people for step in (1, 2, 3)]
+
+
+def test_the_documentation_s_watcher_exports_what_the_hook_has_bought(
+    live: LiveAirflow, run_ids: dict[str, str], sandbox: Sandbox, connect: Callable[..., None], written: Path
+) -> None:
+    connect(sandbox)
+    (_, code, _) = blocks("docs/events.md", "python")
+    exec(code.text, {})
+    path = written / "finished" / f"{sandbox.purchases[-1].list_id}.jsonl"
+    live.wait_for("export of the list", path.exists, timeout=TIMEOUT)
+    assert [each["email"] for each in read_jsonl(path)] == ["dana.reyes@example.com"]
 
 
 def test_nothing_listens_beyond_loopback(live: LiveAirflow, run_ids: dict[str, str]) -> None:

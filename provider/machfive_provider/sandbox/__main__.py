@@ -15,7 +15,8 @@ from machfive_provider.sandbox.model import Generation, SandboxSettings
 from machfive_provider.sandbox.sandbox import Sandbox
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``python -m machfive_provider.sandbox``."""
     parser = argparse.ArgumentParser(
         prog="python -m machfive_provider.sandbox",
         description="A stand-in for the MachFive API. Costs nothing, forgets everything when it stops.",
@@ -43,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGINT or SIGTERM; returns the exit status, 2 where it cannot start."""
-    parser = _parser()
+    parser = make_parser()
     given = vars(parser.parse_args(arguments))
     quiet = given.pop("quiet")
     try:
