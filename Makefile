@@ -21,6 +21,12 @@ STORES_PROVIDERS := $(addprefix apache-airflow-providers-,amazon google microsof
 AZURITE := $(CURDIR)/.azurite/node_modules/.bin
 # ruff writes the signatures of the reference.
 DOCS := mkdocs-material mkdocstrings[python] ruff
+# The one place that knows the version.
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' provider/machfive_provider/__init__.py)
+WHEEL = $(CURDIR)/dist/airflow_provider_machfive-$(VERSION)-py3-none-any.whl
+SBOM = dist/airflow_provider_machfive-$(VERSION).cdx.json
+# Keys of our own are quoted in tests on purpose; these three find those, and words like "password".
+NOISY := $(addprefix --disable-plugin ,KeywordDetector Base64HighEntropyString HexHighEntropyString)
 VENV := .venv
 MATRIX := .venv-matrix
 BIN := $(VENV)/bin
@@ -37,7 +43,7 @@ OLDEST_PYTHON ?= $(shell for each in "$(PYTHON)" python3.13 python3.12 python3.1
 	"$$each" -c 'import sys; sys.exit(sys.version_info >= (3, 14))' 2>/dev/null && echo "$$each" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-kills test-stores coverage chaos lint format docs bench test-matrix clean
+.PHONY: help run ui test test-kills test-stores coverage chaos lint format docs bench test-matrix dist changelog clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -74,6 +80,8 @@ lint: $(VENV)/.installed ## Check style, types and what may import what
 	$(BIN)/mypy
 	$(BIN)/mypy --strict scripts
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --offline --quiet --pedantic .github/workflows
+	$(BIN)/towncrier build --draft --version $(VERSION) >/dev/null
 
 format: $(VENV)/.installed ## Write the code the way lint wants it
 	$(BIN)/ruff check --fix .
@@ -92,8 +100,26 @@ test-matrix: $(MATRIX)/$(OLDEST_AIRFLOW)/.installed $(MATRIX)/$(AIRFLOW)/.instal
 			-p no:cacheprovider; \
 	done
 
+# The build tools are installed as of a date too, in environments that uv keeps.
+dist: $(VENV)/.installed ## Build what is published, and try it in a clean Airflow: wheel, sdist, list of components (SBOM); 1 minute
+	rm -rf dist build
+	git ls-files -z ':!*.png' | xargs -0 $(BIN)/detect-secrets-hook --cores 2 $(NOISY)
+	$(UV) build --quiet --exclude-newer $(AIRFLOW_DATE) --out-dir dist
+	$(UV) build --quiet --exclude-newer $(AIRFLOW_DATE) --wheel --out-dir build
+	$(UV) tool run --quiet --exclude-newer $(AIRFLOW_DATE) twine check --strict dist/*.whl dist/*.tar.gz
+	$(UV) venv --quiet --clear --python "$(PYTHON)" $(VENV)-dist
+	$(UV) pip install --quiet --python $(VENV)-dist/bin/python --exclude-newer $(AIRFLOW_DATE) \
+		apache-airflow==$(AIRFLOW) '$(WHEEL)'
+	sed 's/^dynamic = .*/version = "$(VERSION)"/' pyproject.toml >build/pyproject.toml
+	$(UV) tool run --quiet --exclude-newer $(AIRFLOW_DATE) --from cyclonedx-bom cyclonedx-py environment \
+		--pyproject build/pyproject.toml --mc-type library --output-reproducible -o $(SBOM) $(VENV)-dist/bin/python
+	$(VENV)-dist/bin/python -I scripts/check_dist.py dist build
+
+changelog: $(VENV)/.installed ## Make a section of CHANGELOG.md of the fragments in changelog.d, which are deleted
+	$(BIN)/towncrier build --yes --version $(VERSION)
+
 clean: ## Remove all that the targets above made
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-stores $(VENV)-docs $(MATRIX) .azurite .bench .run .airflow .airflow-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage dist build site
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-stores $(VENV)-docs $(VENV)-dist $(MATRIX) .azurite .bench .run .airflow .airflow-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage dist build site
 	find provider scripts tests example_dags -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: made once, and again when what they are made of changes

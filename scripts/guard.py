@@ -32,7 +32,7 @@ def main(command: list[str]) -> int:
         signal.signal(number, _stop)
     threading.Thread(target=_stop_with_caller, daemon=True).start()
     try:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL).wait()
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL).wait()  # noqa: S603 - our own caller gives it
     finally:
         # However the command ended, none of its children may stay.
         end_session(os.getpid(), grace=GRACE_SECONDS, exclude=frozenset({os.getpid()}))

@@ -76,7 +76,7 @@ class LiveAirflow(AirflowApi):
         started = time.monotonic()
         guard = Path(__file__).with_name("guard.py")
         with self.home.process_log.open("wb") as log:
-            self._guard = subprocess.Popen(
+            self._guard = subprocess.Popen(  # noqa: S603 - this Python, our own scripts
                 [sys.executable, str(guard), *self.command()],
                 cwd=self.home.path,
                 env=self.home.env,

@@ -43,7 +43,7 @@ class RestartingAirflow(LiveAirflow):
 def main() -> int:
     """Prepare the database and run the components until one that is not restarted has ended."""
     airflow = [sys.executable, "-m", "airflow"]
-    subprocess.run([*airflow, "db", "migrate"], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run([*airflow, "db", "migrate"], check=True, stdin=subprocess.DEVNULL)  # noqa: S603 - this Python
     first_to_end = threading.Event()
     for name in (*ESSENTIAL, *RESTARTED):
         threading.Thread(target=_run_component, args=(name, [*airflow, name], first_to_end), daemon=True).start()
@@ -56,7 +56,9 @@ def _run_component(name: str, command: list[str], ended: threading.Event) -> Non
     home = Path(os.environ["AIRFLOW_HOME"])
     with (home / f"{name}.log").open("ab", buffering=0) as log:
         while True:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(  # noqa: S603 - the commands are those of `main`
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
             # Replaced in one step, because another process may be reading it.
             (fresh := home / f"{name}.pid.new").write_text(str(process.pid))
             fresh.replace(_pid_file(home, name))

@@ -53,7 +53,7 @@ def test_hosts_that_are_understood(host: str | None, url: str):
         ("http://127.0.0.1.example.com", "plain http"),
         ("http://127.0.0.1\\.example.com", "plain http"),
         ("https://user@app.machfive.io", "must not hold a user"),
-        ("https://user:secret@app.machfive.io", "must not hold a user"),
+        ("https://user:secret@app.machfive.io", "must not hold a user"),  # pragma: allowlist secret
         ("http://localhost:1@evil.example.com", "must not hold a user"),
         ("https://app.machfive.io/?q=1", "must not hold a user, a query"),
         ("https://app.machfive.io/#top", "or a fragment"),

@@ -24,6 +24,7 @@ from machfive_provider import __version__, exceptions
 from machfive_provider.api.call import Call, Observer, Request, Response
 from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.error_responses import error_from
+from machfive_provider.api.masking import KeyMask
 from machfive_provider.api.protocol import opens_export
 from machfive_provider.api.retries import RequestRetries, RetryPolicy
 from machfive_provider.formatting import one_line
@@ -67,7 +68,7 @@ class MachFiveClient:
         self._policy = policy or RetryPolicy()
         self._sleep = sleep or _sleep
         self._observe = observe or _ignore
-        self._key = settings.api_key.encode()
+        self._mask = KeyMask(settings.api_key)
         self._reads = httpx.Client(**_http_arguments(settings))
         # A kept connection that the server has just closed makes a paid POST end ambiguously for nothing.
         self._purchases = httpx.Client(**_http_arguments(settings, kept_connections=0))
@@ -87,7 +88,8 @@ class MachFiveClient:
                     received += len(chunk)
                     yield chunk
             except httpx.HTTPError as error:
-                raise _broken_off(request, error, received) from error
+                # Not from httpx's error, which may quote what the server sent.
+                raise self._mask.error(_broken_off(request, error, received)) from None
 
     def close(self) -> None:
         """Close all connections."""
@@ -100,7 +102,7 @@ class MachFiveClient:
             result: T = retrying(once, argument)
         except exceptions.MachFiveError as error:
             # Without tenacity's frames, which would stand before the error's text in a task's log.
-            raise error.with_traceback(None) from None
+            raise self._mask.error(error).with_traceback(None) from None
         return result
 
     def _send_once(self, call: Call[T]) -> T:
@@ -127,7 +129,7 @@ class MachFiveClient:
         body = bytearray()
         for chunk in reply.iter_bytes(_CHUNK):
             _append(body, chunk, request)
-        return _response(reply, body, self._key)
+        return _response(reply, body)
 
 
 class AsyncMachFiveClient:
@@ -146,7 +148,7 @@ class AsyncMachFiveClient:
         self._policy = policy or RetryPolicy()
         self._sleep = sleep
         self._observe = observe or _ignore
-        self._key = settings.api_key.encode()
+        self._mask = KeyMask(settings.api_key)
         self._reads = httpx.AsyncClient(**_http_arguments(settings))
 
     async def send(self, call: Call[T]) -> T:
@@ -163,7 +165,8 @@ class AsyncMachFiveClient:
                     received += len(chunk)
                     yield chunk
             except httpx.HTTPError as error:
-                raise _broken_off(request, error, received) from error
+                # Not from httpx's error, which may quote what the server sent.
+                raise self._mask.error(_broken_off(request, error, received)) from None
 
     async def close(self) -> None:
         """Close all connections."""
@@ -174,7 +177,7 @@ class AsyncMachFiveClient:
             retrying = AsyncRetrying(**_retry_arguments(self._policy, request, self._sleep, self._observe))
             return await retrying(once, argument)
         except exceptions.MachFiveError as error:
-            raise error.with_traceback(None) from None
+            raise self._mask.error(error).with_traceback(None) from None
 
     async def _send_once(self, call: Call[T]) -> T:
         with _transport_errors(call.request):
@@ -202,7 +205,7 @@ class AsyncMachFiveClient:
         body = bytearray()
         async for chunk in reply.aiter_bytes(_CHUNK):
             _append(body, chunk, request)
-        return _response(reply, body, self._key)
+        return _response(reply, body)
 
 
 def preload() -> None:
@@ -287,10 +290,8 @@ def _append(body: bytearray, chunk: bytes, request: Request) -> None:
         )
 
 
-def _response(reply: httpx.Response, body: bytearray, key: bytes) -> Response:
-    # A server may quote the key it refused, and what it says goes into messages.
-    content = bytes(body.replace(key, b"***") if reply.is_error else body)
-    return Response(reply.status_code, {name.lower(): value for name, value in reply.headers.items()}, content)
+def _response(reply: httpx.Response, body: bytearray) -> Response:
+    return Response(reply.status_code, {name.lower(): value for name, value in reply.headers.items()}, bytes(body))
 
 
 def _opens(reply: httpx.Response) -> bool:

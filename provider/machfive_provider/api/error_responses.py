@@ -11,6 +11,7 @@ import pendulum
 
 from machfive_provider import exceptions
 from machfive_provider.api.call import Request, Response
+from machfive_provider.api.masking import texts_changed
 from machfive_provider.api.retries import retry_after_seconds
 from machfive_provider.formatting import one_line
 
@@ -35,7 +36,7 @@ def error_from(request: Request, response: Response) -> exceptions.MachFiveError
     return _error_class(response.status, code)(
         _clean(message),
         code=code,
-        detail=json.loads(_clean(json.dumps(body["detail"]))) if body.get("detail") is not None else None,
+        detail=texts_changed(body.get("detail"), _clean),
         retry_after=retry_after_seconds(response.headers.get("retry-after"), pendulum.now("UTC")),
         **_context(request, response, body),
     )

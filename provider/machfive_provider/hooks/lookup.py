@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from machfive_provider import exceptions
+from machfive_provider.api.masking import key_spellings
 from machfive_provider.hooks.connection import ConnectionSettings
 
 __all__ = ["load_settings", "load_settings_async"]
@@ -18,11 +19,16 @@ def load_settings(conn_id: str, look_up: Callable[[str], Any]) -> ConnectionSett
 
     :param look_up: returns the Airflow connection of that id
     """
+    from airflow.sdk import log
+
     try:
         connection = look_up(conn_id)
     except Exception as error:  # noqa: BLE001 - it is raised again as one of ours
         _refuse(conn_id, error)
-    return ConnectionSettings.from_connection(connection)
+    settings = ConnectionSettings.from_connection(connection)
+    # Airflow masks the password as it is stored. A server may quote the key in other spellings, which httpcore logs.
+    log.mask_secret(key_spellings(settings.client.api_key))
+    return settings
 
 
 async def load_settings_async(conn_id: str) -> ConnectionSettings:
@@ -31,12 +37,17 @@ async def load_settings_async(conn_id: str) -> ConnectionSettings:
     Only common-compat's look-up works on the event loop of every supported Airflow's triggerer.
     """
     from airflow.providers.common.compat.connection import get_async_connection
+    from airflow.sdk import log
 
     try:
         connection = await get_async_connection(conn_id)
     except Exception as error:  # noqa: BLE001 - it is raised again as one of ours
         _refuse(conn_id, error)
-    return ConnectionSettings.from_connection(connection)
+    settings = ConnectionSettings.from_connection(connection)
+    # Airflow 3.1 has none; its mask_secret would block the event loop.
+    if amask_secret := getattr(log, "amask_secret", None):
+        await amask_secret(key_spellings(settings.client.api_key))
+    return settings
 
 
 def _refuse(conn_id: str, error: Exception) -> NoReturn:

@@ -99,11 +99,7 @@ class MachFiveHook(BaseHook):
         :raises ConfigurationError: if the connection is missing or a field of it is wrong
         """
         if self._settings is None:
-            from airflow.sdk.log import mask_secret
-
             self._settings = load_settings(self.machfive_conn_id, self.get_connection)
-            # Airflow masks the password as it is stored; the key has no white space around it.
-            mask_secret(self._settings.client.api_key)
         return self._settings
 
     async def aget_settings(self) -> ConnectionSettings:
