@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.benchmarks import environment, report, scale_capacity, scale_polls
+from tests.benchmarks import environment, report, scale_capacity, scale_database, scale_polls
 from tests.benchmarks.callbacks import Callbacks, watched
 from tests.benchmarks.figures import Figure, Limit, Plot
 from tests.benchmarks.polling_server import Server, Workspace, api_key, foreign_id, list_id
@@ -250,3 +250,19 @@ def test_the_simulated_workers_and_triggerers_bring_all_batches_through_the_work
 
 def test_a_second_simulated_triggerer_asks_for_its_lists_on_its_own():
     assert scale_polls.simulate(1, 100) < scale_polls.simulate(2, 100) <= 300
+
+
+# --- load on the metadata database
+
+
+def test_statements_that_an_idle_airflow_sends_are_not_counted_for_a_task():
+    counted = scale_database.Counted
+    before = {1: counted("SELECT", 100, 100), 2: counted("INSERT", 4, 4)}
+    after = {
+        1: counted("SELECT", 900, 900),
+        2: counted("INSERT", 14, 14),
+        3: counted("DELETE", 2, 6),
+        4: counted("SELECT", 8, 40),
+    }
+    found = scale_database.load_between(before, after, idle={1: before[1]}, tasks=2)
+    assert found == scale_database.Load(statements=10, rows=28, written=8, kept=2)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,9 +43,9 @@ HOW = """\
 One live Airflow (LocalExecutor) with its metadata in PostgreSQL. {batches} mapped tasks of each kind, one kind after
 the other: each starts work that takes {seconds:g} s at a stand-in, waits for it in the triggerer, polling every
 {interval:g} s, and finishes on a worker. Statements and rows (read or written) are those of `pg_stat_statements`,
-without BEGIN, COMMIT and the like; rows written are those that PostgreSQL has counted as inserted, updated and deleted;
-rows kept, inserted less deleted. What Airflow does in the same time with no run in it was counted before and is taken
-off ({idle:.0f} statements a second). "Wait for capacity too": the workspace takes {slots} at a time, and the
+without BEGIN, COMMIT and the like, and without the {idle} kinds of statements that Airflow sends too while no DAG
+runs: how often it sends those depends on time and not on tasks. Rows written are inserted, updated and deleted ones;
+rows kept, inserted less deleted. "Wait for capacity too": the workspace takes {slots} at a time, and the
 connection's `max_concurrent_batches` says so. "In a pool instead": the same workspace, without that, and the tasks are
 in a pool of {slots} slots that counts deferred tasks: {refused} POSTs were refused. {peer}'s operator was made to talk
 http instead of https."""
@@ -54,41 +55,42 @@ http instead of https."""
 class Work:
     """What is to be done."""
 
-    batches: int = 30
+    batches: int = 20
     slots: int = 10
     seconds: float = 20.0
     interval: float = 5.0
-    idle: float = 60.0
+    idle: float = 60.0  # seconds
 
 
 @dataclass(frozen=True)
 class Load:
-    """What PostgreSQL has counted: in all, or in some time, or a second, or a batch."""
+    """What a task costs the database.
+
+    :param rows: read or written by the statements
+    :param written: of these, inserted, updated and deleted
+    :param kept: inserted less deleted
+    """
 
     statements: float
     rows: float
-    transactions: float
     written: float
     kept: float
 
-    def less(self, other: Load, times: float = 1.0) -> Load:
-        """Return this without so many times the other."""
-        return Load(*(mine - times * its for mine, its in zip(self.values, other.values, strict=True)))
 
-    def by(self, number: float) -> Load:
-        """Return the part of this for each."""
-        return Load(*(each / number for each in self.values))
+@dataclass(frozen=True)
+class Counted:
+    """What PostgreSQL has counted of one kind of statement."""
 
-    @property
-    def values(self) -> tuple[float, ...]:
-        """The numbers, in order."""
-        return self.statements, self.rows, self.transactions, self.written, self.kept
+    verb: str
+    calls: int
+    rows: int
 
+
+Statements = dict[int, Counted]
 
 COUNT = text(
-    "SELECT (SELECT sum(calls) FROM pg_stat_statements), (SELECT sum(rows) FROM pg_stat_statements), "
-    "xact_commit + xact_rollback, tup_inserted + tup_updated + tup_deleted, tup_inserted - tup_deleted "
-    "FROM pg_stat_database WHERE datname = current_database()"
+    "SELECT queryid, upper(split_part(ltrim(query), ' ', 1)), sum(calls), sum(rows) FROM pg_stat_statements "
+    "GROUP BY 1, 2"
 )
 
 
@@ -100,8 +102,8 @@ def measure() -> Figure:
     return figure(work, idle, found, refused, absent)
 
 
-def run_all(work: Work, ways: list[str]) -> tuple[Load, dict[str, Load], int]:
-    """Return what Airflow costs a second with no run, each way's load a batch, and how often the pool was refused."""
+def run_all(work: Work, ways: list[str]) -> tuple[int, dict[str, Load], int]:
+    """Return how many kinds of statements an idle Airflow sends, each way's load, and the POSTs refused in a pool."""
     settings = SandboxSettings(processing_seconds=work.seconds, concurrency=1_000)
     limited = SandboxSettings(processing_seconds=work.seconds, concurrency=work.slots)
     with (
@@ -143,28 +145,28 @@ def run_all(work: Work, ways: list[str]) -> tuple[Load, dict[str, Load], int]:
         ) as airflow:
             airflow.create_pool(POOL, work.slots, include_deferred=True)
             idle = while_idle(engine, work.idle)
-            print(f"idle, a second: {idle}", flush=True)
+            print(f"idle: {len(idle)} kinds of statements", flush=True)
             found, seen = {}, 0
             for way in ways:
                 seen = len(narrow.requests)
-                found[way] = batch_load(airflow, engine, work, way, idle)
+                found[way] = load(airflow, engine, work, way, idle)
         engine.dispose()
         # Those of the last way, which is the pool's.
         refused = sum(each.status == 429 for each in narrow.requests[seen:])
-    return idle, found, refused
+    return len(idle), found, refused
 
 
-def while_idle(engine: Engine, seconds: float) -> Load:
-    """Return what Airflow costs a second while no DAG runs, this watcher's own queries included."""
+def while_idle(engine: Engine, seconds: float) -> Statements:
+    """Return what Airflow sends while no DAG runs, this watcher's own queries included."""
     before, began = count(engine), time.monotonic()
     while time.monotonic() < began + seconds:
         state_of(engine, "none", "none")
         time.sleep(1)
-    return count(engine).less(before).by(time.monotonic() - began)
+    return {key: each for key, each in count(engine).items() if key not in before or each.calls > before[key].calls}
 
 
-def batch_load(airflow: LiveAirflow, engine: Engine, work: Work, way: str, idle: Load) -> Load:
-    """Run one DAG; return the load of each of its batches."""
+def load(airflow: LiveAirflow, engine: Engine, work: Work, way: str, idle: Statements) -> Load:
+    """Run one DAG; return the load of each of its tasks."""
     before, began = count(engine), time.monotonic()
     run_id = airflow.trigger(f"bench_{way}")
     while (state := state_of(engine, f"bench_{way}", run_id)) not in ("success", "failed"):
@@ -175,17 +177,28 @@ def batch_load(airflow: LiveAirflow, engine: Engine, work: Work, way: str, idle:
         failed = next(each for each in airflow.get_run(f"bench_{way}", run_id).tasks if each.state != "success")
         log = airflow.task_log(f"bench_{way}", run_id, failed.task_id, failed.try_number, failed.map_index)
         raise RuntimeError(f"{way} failed: {log[-2000:]}")
-    took = time.monotonic() - began
-    found = count(engine).less(before).less(idle, took).by(work.batches)
-    print(f"{way}: {took:.0f} s, a batch: {found}", flush=True)
+    found = load_between(before, count(engine), idle, work.batches)
+    print(f"{way}: {time.monotonic() - began:.0f} s, a task: {found}", flush=True)
     return found
 
 
-def count(engine: Engine) -> Load:
+def load_between(before: Statements, after: Statements, idle: Statements, tasks: int) -> Load:
+    """Return the load of each of so many tasks, without the kinds of statements that an idle Airflow sends too."""
+    calls, rows = Counter[str](), Counter[str]()
+    for key, each in after.items():
+        if key not in idle:
+            was = before.get(key, Counted(each.verb, 0, 0))
+            calls[each.verb] += each.calls - was.calls
+            rows[each.verb] += each.rows - was.rows
+    written = sum(rows[verb] for verb in ("INSERT", "UPDATE", "DELETE"))
+    kept = rows["INSERT"] - rows["DELETE"]
+    return Load(*(each / tasks for each in (calls.total(), rows.total(), written, kept)))
+
+
+def count(engine: Engine) -> Statements:
     """Return what has been counted by now."""
-    time.sleep(1.5)  # a server process reports what it has done once a second at most
     with engine.connect() as connection:
-        return Load(*map(float, connection.execute(COUNT).one()))
+        return {key: Counted(verb, int(calls), int(rows)) for key, verb, calls, rows in connection.execute(COUNT)}
 
 
 def state_of(engine: Engine, dag_id: str, run_id: str) -> str | None:
@@ -245,20 +258,19 @@ def dbt_cloud(seconds: float) -> Iterator[int]:
         server.shutdown()
 
 
-def figure(work: Work, idle: Load, found: dict[str, Load], refused: int, absent: tuple[str, ...]) -> Figure:
+def figure(work: Work, idle: int, found: dict[str, Load], refused: int, absent: tuple[str, ...]) -> Figure:
     """Return the loads beside each other."""
     peer = found.get("dbt")
     nan = float("nan")
     return Figure(
         name="scale_database",
         title="Load on Airflow's metadata database",
-        how=HOW.format(**{**vars(work), "idle": idle.statements}, peer=PEER, refused=refused),
+        how=HOW.format(**{**vars(work), "idle": idle}, peer=PEER, refused=refused),
         columns=(
             "a task",
             "statements",
             f"of {PEER}'s",
             "rows read or written",
-            "transactions",
             "rows written",
             "rows kept",
         ),
@@ -268,7 +280,6 @@ def figure(work: Work, idle: Load, found: dict[str, Load], refused: int, absent:
                 each.statements,
                 each.statements / peer.statements if peer else nan,
                 each.rows,
-                each.transactions,
                 each.written,
                 each.kept,
             )

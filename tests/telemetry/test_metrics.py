@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import Stats
+from airflow.providers.common.compat.sdk import AirflowSkipException, Stats
 from opentelemetry import trace
 
 from machfive_provider import exceptions, telemetry
@@ -100,6 +100,14 @@ def test_an_adopted_batch_costs_no_credits(sandbox: Sandbox, connect: Connect, m
         Run(batch(sandbox, wait_for_completion=False), try_number=try_number)()
     assert metrics.ours() == {"machfive.batches.bought": 1, "machfive.credits": 3, "machfive.batches.adopted": 1}
     assert [each.attributes and each.attributes["machfive.bought"] for each in spans.all] == [True, False]
+
+
+def test_a_task_that_is_skipped_buys_nothing(sandbox: Sandbox, connect: Connect, metrics: Metrics, spans: Spans):
+    connect(sandbox)
+    with pytest.raises(AirflowSkipException):
+        Run(batch(sandbox, suppress=[lead["email"] for lead in LEADS]))()
+    assert metrics.ours() == {}
+    assert spans.all == []
 
 
 def test_a_failed_batch(slow_sandbox: Sandbox, connect: Connect, metrics: Metrics, spans: Spans):
