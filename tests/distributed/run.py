@@ -23,11 +23,11 @@ from tests.chaos.task_logs import Endings, read_endings
 from tests.distributed.airflow import DistributedAirflow
 from tests.distributed.logs import triggers_started, worker_starts
 from tests.distributed.people import WATCHED, People
-from tests.distributed.plan import PEOPLE, Plan
+from tests.distributed.plan import HINT, PEOPLE, Plan
 from tests.distributed.servers import database_url, redis_url
 
 RUN_ID = "distributed"
-START_SECONDS = 300.0
+START_SECONDS = 420.0
 STEP_SECONDS = 0.25
 REPORT_SECONDS = 15.0
 # Airflow makes a run of the last events once its scheduler comes to it.
@@ -148,7 +148,7 @@ class DistributedRun:
         env = {"MACHFIVE_DISTRIBUTED": json.dumps(settings)}
         for name, workspace in workspaces.items():
             connection = {"conn_type": "machfive", "host": sandbox.base_url, "password": workspace.api_key}
-            extra = {"extra": {"max_concurrent_batches": self.plan.concurrency}} if name == "hint" else {}
+            extra = {"extra": {"max_concurrent_batches": self.plan.concurrency}} if name == HINT else {}
             env[f"AIRFLOW_CONN_MACHFIVE_{name.upper()}"] = json.dumps({**connection, **extra})
         wanted = [*self.dag_ids, *(f"distributed_{name}" for name in WATCHED)]
         with database_url() as database, redis_url() as broker:
