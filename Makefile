@@ -11,7 +11,7 @@ OLDEST_BUT := apache-airflow-providers-common-compat pytest-asyncio
 COVERAGE := 95
 # In the order that tests/conftest.py gives, so that the tests with a live Airflow, which mostly wait, begin early.
 RUN_TESTS := -n 3 --dist loadgroup --no-loadscope-reorder
-TESTS := $(RUN_TESTS) --ignore=tests/benchmarks --ignore=tests/stores --ignore=tests/chaos
+TESTS := $(RUN_TESTS) --ignore=tests/benchmarks --ignore=tests/stores --ignore=tests/chaos --ignore=tests/distributed
 
 # What tests/stores needs. The providers come without what they depend on, of which ObjectStoragePath needs little: with
 # all of it Google's alone brings ray and 60 clients.
@@ -27,6 +27,8 @@ WHEEL = $(CURDIR)/dist/airflow_provider_machfive-$(VERSION)-py3-none-any.whl
 SBOM = dist/airflow_provider_machfive-$(VERSION).cdx.json
 # Keys of our own are quoted in tests on purpose; these three find those, and words like "password".
 NOISY := $(addprefix --disable-plugin ,KeywordDetector Base64HighEntropyString HexHighEntropyString)
+# What tests/distributed needs.
+DISTRIBUTED := apache-airflow-providers-celery redis psycopg2-binary asyncpg
 VENV := .venv
 MATRIX := .venv-matrix
 BIN := $(VENV)/bin
@@ -43,10 +45,10 @@ OLDEST_PYTHON ?= $(shell for each in "$(PYTHON)" python3.13 python3.12 python3.1
 	"$$each" -c 'import sys; sys.exit(sys.version_info >= (3, 14))' 2>/dev/null && echo "$$each" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-kills test-stores coverage chaos lint format docs bench test-matrix dist changelog clean
+.PHONY: help run ui test test-kills test-distributed test-stores coverage chaos lint format docs bench test-matrix dist changelog clean
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(VENV)/.installed ## Run the example in a real Airflow against a sandbox of the API, show the emails, stop it all
 	@$(BIN)/python -m scripts.run_example
@@ -70,6 +72,9 @@ test-stores: $(VENV)-stores/.installed ## Prove on servers of S3, GCS and Azure 
 	else echo "npm is not installed: the tests with Azure are skipped."; fi
 	AIRFLOW_HOME=$(TEST_HOME) PATH="$(AZURITE):$$PATH" NEEDED_STORES="s3 gcs $$(command -v npm >/dev/null && echo azure)" \
 		$(VENV)-stores/bin/python -m pytest tests/stores
+
+test-distributed: $(VENV)-distributed/.installed ## Prove the same on PostgreSQL, Redis and Celery with two of each, killing one of each; 8 minutes
+	AIRFLOW_HOME=$(TEST_HOME) $(VENV)-distributed/bin/python -m pytest -s tests/distributed
 
 chaos: $(VENV)/.installed ## Kill processes and break requests in a real Airflow, then check that nothing was lost or bought twice; 20 minutes
 	$(BIN)/python -m tests.chaos $(CHAOS)
@@ -97,7 +102,7 @@ test-matrix: $(MATRIX)/$(OLDEST_AIRFLOW)/.installed $(MATRIX)/$(AIRFLOW)/.instal
 	@set -e; for version in $(OLDEST_AIRFLOW) $(AIRFLOW); do \
 		echo "== Airflow $$version"; \
 		AIRFLOW_HOME=$(TEST_HOME)-$$version $(MATRIX)/$$version/bin/python -m pytest $(RUN_TESTS) --ignore=tests/benchmarks --ignore=tests/stores \
-			-p no:cacheprovider; \
+			--ignore=tests/distributed -p no:cacheprovider; \
 	done
 
 # The build tools are installed as of a date too, in environments that uv keeps.
@@ -119,7 +124,7 @@ changelog: $(VENV)/.installed ## Make a section of CHANGELOG.md of the fragments
 	$(BIN)/towncrier build --yes --version $(VERSION)
 
 clean: ## Remove all that the targets above made
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-stores $(VENV)-docs $(VENV)-dist $(MATRIX) .azurite .bench .run .airflow .airflow-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage dist build site
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-stores $(VENV)-docs $(VENV)-distributed $(VENV)-dist $(MATRIX) .azurite .bench .run .airflow .airflow-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage dist build site
 	find provider scripts tests example_dags -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: made once, and again when what they are made of changes
@@ -150,6 +155,12 @@ $(VENV)-stores/.installed: pyproject.toml Makefile | $(UV)
 $(VENV)-docs/.installed: Makefile | $(UV)
 	$(UV) venv --quiet --allow-existing --python "$(PYTHON)" $(@D)
 	$(UV) pip install --quiet --python $(@D)/bin/python --exclude-newer $(AIRFLOW_DATE) $(foreach each,$(DOCS),'$(each)')
+	@touch $@
+
+$(VENV)-distributed/.installed: pyproject.toml Makefile | $(UV)
+	$(UV) venv --quiet --allow-existing --python "$(PYTHON)" $(@D)
+	$(UV) pip install --quiet --python $(@D)/bin/python --exclude-newer $(AIRFLOW_DATE) \
+		apache-airflow==$(AIRFLOW) -e '.[dev,sandbox]' $(DISTRIBUTED)
 	@touch $@
 
 $(MATRIX)/$(AIRFLOW)/.installed: pyproject.toml Makefile | $(UV)

@@ -6,29 +6,55 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts.live_airflow import LiveAirflow
 
-__all__ = ["RestartingAirflow"]
+__all__ = ["Component", "RestartingAirflow"]
 
-ESSENTIAL = ("api-server", "dag-processor")
-# The scheduler of 3.3.2 dies of an assertion when a task whose heartbeat it missed reports its end at that moment.
-RESTARTED = ("scheduler", "triggerer")
+_AIRFLOW = (sys.executable, "-m", "airflow")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One process of Airflow: `airflow` with these arguments.
+
+    `restarted`: it is started again whenever it ends, after `pause` seconds; else its end is the end of all.
+    `host`: the loopback address by which Airflow knows the machine that it runs on.
+    """
+
+    name: str
+    arguments: Sequence[str]
+    restarted: bool = True
+    pause: float = 0.0
+    host: str = "127.0.0.1"
 
 
 class RestartingAirflow(LiveAirflow):
     """A LiveAirflow whose scheduler and triggerer may be killed."""
 
+    components: Sequence[Component] = (
+        Component("api-server", ["api-server"], restarted=False),
+        Component("dag-processor", ["dag-processor"], restarted=False),
+        # That of 3.3.2 dies of an assertion when a task whose heartbeat it missed reports its end at that moment.
+        Component("scheduler", ["scheduler"]),
+        Component("triggerer", ["triggerer"]),
+    )
+
     def command(self) -> list[str]:
         """Return what the guard runs: this file."""
-        return [sys.executable, str(Path(__file__).resolve())]
+        described = json.dumps([asdict(each) for each in self.components])
+        return [sys.executable, str(Path(__file__).resolve()), described]
 
     def pid(self, component: str) -> int:
         """Return the process id of a component's main process, which may be dead by now."""
@@ -37,36 +63,38 @@ class RestartingAirflow(LiveAirflow):
     def ends(self) -> dict[str, int]:
         """Return how often each component has ended so far."""
         log = self.home.process_log.read_text(errors="replace")
-        return {name: log.count(f"{name} ended with") for name in (*ESSENTIAL, *RESTARTED)}
+        return {each.name: log.count(f"{each.name} ended with") for each in self.components}
 
 
-def main() -> int:
+def main(described: str) -> int:
     """Prepare the database and run the components until one that is not restarted has ended."""
-    airflow = [sys.executable, "-m", "airflow"]
-    subprocess.run([*airflow, "db", "migrate"], check=True, stdin=subprocess.DEVNULL)  # noqa: S603 - this Python
+    subprocess.run([*_AIRFLOW, "db", "migrate"], check=True, stdin=subprocess.DEVNULL)  # noqa: S603 - this Python
     first_to_end = threading.Event()
-    for name in (*ESSENTIAL, *RESTARTED):
-        threading.Thread(target=_run_component, args=(name, [*airflow, name], first_to_end), daemon=True).start()
+    for each in json.loads(described):
+        threading.Thread(target=_run_component, args=(Component(**each), first_to_end), daemon=True).start()
     first_to_end.wait()
     return 1
 
 
-def _run_component(name: str, command: list[str], ended: threading.Event) -> None:
+def _run_component(component: Component, ended: threading.Event) -> None:
     """Run one component, again and again if it is to be restarted; else report its end."""
-    home = Path(os.environ["AIRFLOW_HOME"])
+    home, name = Path(os.environ["AIRFLOW_HOME"]), component.name
+    env = {**os.environ, "LOOPBACK_HOST": component.host}
     with (home / f"{name}.log").open("ab", buffering=0) as log:
         while True:
-            process = subprocess.Popen(  # noqa: S603 - the commands are those of `main`
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            command = [*_AIRFLOW, *component.arguments]
+            process = subprocess.Popen(  # noqa: S603 - the components are those of `command`
+                command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
             # Replaced in one step, because another process may be reading it.
             (fresh := home / f"{name}.pid.new").write_text(str(process.pid))
             fresh.replace(_pid_file(home, name))
             code = process.wait()
             print(f"{name} ended with exit code {code}", flush=True)
-            if name not in RESTARTED:
+            if not component.restarted:
                 ended.set()
                 return
+            time.sleep(component.pause)
 
 
 def _pid_file(home: Path, component: str) -> Path:
@@ -74,4 +102,4 @@ def _pid_file(home: Path, component: str) -> Path:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1]))

@@ -8,13 +8,24 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from machfive_provider.sandbox import Sandbox
 from tests.chaos.faults import POST
-from tests.chaos.plan import Plan
 
 _TAG = re.compile(r"\[af1:([0-9a-f]+-[0-9a-f]+)")
 _BATCH = re.compile(r"@b([0-9]+)\.([a-z]+)\.")
+
+
+class Load(Protocol):
+    """What a run has to deliver: in each mode so many batches of so many leads."""
+
+    @property
+    def modes(self) -> tuple[str, ...]: ...
+    @property
+    def batches(self) -> int: ...
+    @property
+    def leads(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -48,16 +59,17 @@ class Accounts:
         return self.credits / self.leads_delivered if self.leads_delivered else 0.0
 
 
-def check_accounts(plan: Plan, sandbox: Sandbox, results: Path, asked: Mapping[str, int]) -> Accounts:
-    """Compare the purchases that the sandbox recorded with the files.
+def check_accounts(plan: Load, sandbox: Sandbox, results: Path, asked: Mapping[str, int]) -> Accounts:
+    """Compare the purchases that the sandbox recorded with the files; those of other leads do not count.
 
     :param asked: by the name of a batch, how often a clear asked for another purchase of it, because of an edit
     """
     failed = {each.id for each in sandbox.lists if each.ends_failed}
-    bought = [purchase for purchase in sandbox.purchases if purchase.list_id not in failed]
+    purchases = [each for each in sandbox.purchases if _BATCH.search(each.emails[0])]
+    bought = [purchase for purchase in purchases if purchase.list_id not in failed]
     # A list's name holds the tag with its generation, so one name twice is one purchase made twice, failed or not.
     # After an edit and a clear the batch is another purchase, with another tag: such a one each may come on top.
-    names = Counter(purchase.list_name for purchase in sandbox.purchases)
+    names = Counter(purchase.list_name for purchase in purchases)
     same = Counter(_TAG.findall(str(purchase.list_name))[0] for purchase in bought)
     by_batch: dict[str, list[str]] = defaultdict(list)
     twice, on_top, problems = set(), 0, []
@@ -87,7 +99,7 @@ def check_accounts(plan: Plan, sandbox: Sandbox, results: Path, asked: Mapping[s
         bought_twice=len(twice),
         credits=sum(purchase.credits for purchase in bought) - on_top,
         credits_on_top=on_top,
-        credits_failed=sum(each.credits for each in sandbox.purchases if each.list_id in failed),
+        credits_failed=sum(each.credits for each in purchases if each.list_id in failed),
         lists_failed=len(failed),
         refused=sum(1 for each in sandbox.requests_to(POST) if each.status == 429 and each.fault is None),
         problems=tuple(problems),

@@ -178,8 +178,13 @@ def running_tasks(airflow: RestartingAirflow) -> list[RunningTask]:
 
 def triggerer_processes(airflow: RestartingAirflow) -> list[psutil.Process]:
     """Return the triggerer's main process and those under it; nothing while it is being restarted."""
+    return component_processes(airflow, "triggerer")
+
+
+def component_processes(airflow: RestartingAirflow, name: str) -> list[psutil.Process]:
+    """Return a component's main process and those under it; nothing while it is being restarted."""
     with contextlib.suppress(psutil.Error):
-        main = psutil.Process(airflow.pid("triggerer"))
+        main = psutil.Process(airflow.pid(name))
         return [main, *main.children(recursive=True)]
     return []
 

@@ -39,9 +39,6 @@ def check_commands(text: str, sandbox: Sandbox) -> None:
             case ["export", setting]:
                 name, _, value = setting.partition("=")
                 assert not name.startswith("AIRFLOW_CONN_") or json.loads(value)["conn_type"]
-            case ["statsd_exporter", listen, mapping]:
-                assert listen.startswith("--statsd.listen-udp=")
-                assert (ROOT / "docs/telemetry" / mapping.removeprefix("--statsd.mapping-config=")).exists()
             case [".venv/bin/python", "-m", "pytest", path, *_]:
                 assert (ROOT / path).exists()
             case ["curl", "-s", url, "-H", header, "-d", body]:
