@@ -37,7 +37,7 @@ WAYS = {
     "pooled": "MachFive, in a pool instead",
 }
 POOL = "machfive"
-LIMITS = {"machfive": 1.5, "limited": 2.5, "pooled": 1.5}  # of dbt Cloud's
+LIMITS = {"machfive": 1.3, "limited": 2.0, "pooled": 1.3}  # of dbt Cloud's
 
 HOW = """\
 One live Airflow (LocalExecutor) with its metadata in PostgreSQL. {batches} mapped tasks of each kind, one kind after
@@ -56,7 +56,7 @@ class Work:
     """What is to be done."""
 
     batches: int = 20
-    slots: int = 10
+    slots: int = 3
     seconds: float = 20.0
     interval: float = 5.0
     idle: float = 60.0  # seconds
