@@ -95,13 +95,13 @@ class FakeTaskInstance:
         self.max_tries = (task.retries or 0) + clears
         self.xcoms: dict[str, Any] = {}
         self.pushes: list[tuple[str, Any]] = []
-        self.deferred: int | Exception = 0
+        self.deferred: int | Exception | Callable[[], int] = 0
 
     def get_ti_count(self, dag_id: str, task_ids: list[str], states: list[str]) -> int:
         assert (dag_id, task_ids, states) == (self.dag_id, [self.task_id], ["deferred"])
         if isinstance(self.deferred, Exception):
             raise self.deferred
-        return self.deferred
+        return self.deferred() if callable(self.deferred) else self.deferred
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.xcoms[key] = json.loads(json.dumps(value))

@@ -64,6 +64,7 @@ class Found:
     empty: float
     posts: int
     reads: int
+    starts: int
 
 
 def measure() -> Figure:
@@ -86,6 +87,7 @@ def measure() -> Figure:
             "makespan, of the ideal",
             "a slot stays empty, s",
             "POSTs a batch",
+            "starts of a process a batch",
             "reads a batch",
             "requests a minute",
         ),
@@ -110,8 +112,8 @@ def label(work: Work) -> str:
 def row(work: Work, found: Found) -> tuple[float, ...]:
     """Return the figures of a row."""
     a_minute = (found.posts + found.reads) * 60 / found.makespan
-    posts, reads = found.posts / work.batches, found.reads / work.batches
-    return found.makespan / found.ideal, found.empty, posts, reads, a_minute
+    posts, starts, reads = (each / work.batches for each in (found.posts, found.starts, found.reads))
+    return found.makespan / found.ideal, found.empty, posts, starts, reads, a_minute
 
 
 def limits(found: dict[Work, Found]) -> tuple[Limit, ...]:
@@ -144,7 +146,7 @@ def simulate(work: Work) -> Found:
     tasks = [batch(sandbox, number, work) for number in range(work.batches)]
     fleet = Fleet(work.triggerers, pool=work.slots if work.pool else None)
     on_virtual_time(lambda: fleet.run(tasks), answer, connections)
-    return found_in(sandbox, work)
+    return found_in(sandbox, work, fleet.starts)
 
 
 def batch(sandbox: Sandbox, number: int, work: Work) -> MachFiveGenerateBatchOperator:
@@ -159,8 +161,8 @@ def batch(sandbox: Sandbox, number: int, work: Work) -> MachFiveGenerateBatchOpe
     )
 
 
-def found_in(sandbox: Sandbox, work: Work) -> Found:
-    """Return what the sandbox recorded."""
+def found_in(sandbox: Sandbox, work: Work, starts: int) -> Found:
+    """Return what the sandbox recorded, and how often the fleet has started a process."""
     begun = sorted(each.created_at for each in sandbox.lists)
     ended = sorted(each.created_at + each.processing_seconds for each in sandbox.lists)
     requests = sandbox.requests
@@ -173,6 +175,7 @@ def found_in(sandbox: Sandbox, work: Work) -> Found:
         empty=statistics.mean(empty),
         posts=posts,
         reads=len(requests) - posts,
+        starts=starts,
     )
 
 

@@ -165,6 +165,7 @@ class Fleet:
     :param pool: tasks at a time, deferred ones included, as in a pool with ``include_deferred``; None for no such pool
     :param start: seconds from the moment when a task may run until its process runs, between these two
     :param pick_up: seconds until a triggerer runs a trigger, between these two
+    :param starts: how often a task's process has been started
     """
 
     triggerers: int
@@ -172,6 +173,8 @@ class Fleet:
     pool: int | None = None
     start: tuple[float, float] = (0.6, 1.8)
     pick_up: tuple[float, float] = (0.0, 2.0)
+    starts: int = field(default=0, init=False)
+    _deferred: int = field(default=0, init=False)
     _chance: random.Random = field(default_factory=lambda: random.Random(5))
 
     async def run(self, tasks: list[Any]) -> None:
@@ -187,10 +190,13 @@ class Fleet:
     async def _run(self, task: Any, number: int) -> None:
         context = task_context(task, map_index=number)
         context["dag_run"].run_after = pendulum.from_timestamp(EPOCH)
+        context["ti"].deferred = lambda: self._deferred
         method, kwargs = "execute", {}
         async with self._pool:
             while deferred := await self._on_worker(task, method, context, kwargs):
+                self._deferred += 1
                 event = await self._in_triggerer(deferred.trigger)
+                self._deferred -= 1
                 method, kwargs = deferred.method_name, {**(deferred.kwargs or {}), "event": event}
 
     async def _on_worker(self, task: Any, method: str, context: Any, kwargs: dict[str, Any]) -> TaskDeferred | None:
@@ -203,6 +209,7 @@ class Fleet:
             return None
 
         async with self._workers:
+            self.starts += 1
             await asyncio.sleep(self._chance.uniform(*self.start))
             return await asyncio.get_running_loop().run_in_executor(self._threads, attempt)
 
