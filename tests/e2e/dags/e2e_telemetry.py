@@ -17,11 +17,12 @@ with DAG("e2e_telemetry", schedule=None):
         wait_for_completion=False,
         machfive_conn_id="machfive_telemetry",
     )
-    MachFiveListSensor(task_id="wait", list_id=submit.output, poke_interval=2, **COMMON)
-    MachFiveGenerateBatchOperator(
+    wait = MachFiveListSensor(task_id="wait", list_id=submit.output, poke_interval=2, **COMMON)
+    write = MachFiveGenerateBatchOperator(
         task_id="write",
         leads=[{"email": "ebbe@example.com", "name": "Ebbe Quist"}],
         campaign_name="Spring Outreach",
         poll_interval=2,
         **COMMON,
     )
+    wait >> write
