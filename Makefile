@@ -45,7 +45,7 @@ OLDEST_PYTHON ?= $(shell for each in "$(PYTHON)" python3.13 python3.12 python3.1
 	"$$each" -c 'import sys; sys.exit(sys.version_info >= (3, 14))' 2>/dev/null && echo "$$each" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-kills test-distributed test-stores coverage chaos lint format docs bench test-matrix dist changelog clean
+.PHONY: help run ui test test-kills test-distributed test-stores fuzz coverage chaos lint format docs bench test-matrix dist changelog clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -61,6 +61,9 @@ test: $(VENV)/.installed ## Run the tests, those in a real Airflow and in a brow
 
 test-kills: $(VENV)/.installed ## Run the tests that kill processes of an Airflow: a short chaos, table to table, events; 3 minutes
 	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest $(RUN_TESTS) tests/chaos
+
+fuzz: $(VENV)/.installed ## Give the readers of files, responses and events anything, EXAMPLES times each (5,000); 10 minutes
+	AIRFLOW_HOME=$(TEST_HOME) HYPOTHESIS_PROFILE=fuzz EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -n 3 --dist load tests/fuzz
 
 # By itself: before Python 3.12 measuring doubles what the tests cost, and a live Airflow's processes are not seen.
 coverage: $(VENV)/.installed ## Say which lines the tests without a live Airflow do not reach

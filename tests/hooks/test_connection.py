@@ -97,6 +97,7 @@ def test_extras(extra: str | None, namespace: str | None, limit: int | None):
         ('{"max_concurrent_batches": "many"}', "'max_concurrent_batches' must be"),
         ('{"max_concurrent_batches": "2.5"}', "'max_concurrent_batches' must be"),
         ('{"max_concurrent_batches": [3]}', "'max_concurrent_batches' must be"),
+        pytest.param("[" * 100_000, "not a JSON object", id="deep"),
     ],
 )
 def test_bad_extras(extra: str, reason: str):

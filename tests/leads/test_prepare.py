@@ -122,7 +122,12 @@ def test_what_is_no_clean_text_becomes_one(value: Any, text: str):
         ({"email": b"hidden@example.com"}, "email is a value of type bytes, not a text", ""),
         ({**ADA, "company": {"x": SECRET}}, "company is a value of type dict, not a text", ""),
         ({**ADA, "company": True}, "company is a value of type bool, not a text", ""),
-        ({**ADA, "title": float("inf")}, "title is an infinite number, not a text", ""),
+        ({**ADA, "title": float("inf")}, "title is an infinite number or one with too many digits, not a text", ""),
+        (
+            {**ADA, "title": Decimal("1e9999")},
+            "title is an infinite number or one with too many digits, not a text",
+            "",
+        ),
         ({**ADA, "E-Mail": SECRET}, "the columns 'email', 'E-Mail' mean the same; keep one and rename the others", ""),
         (
             f"{SECRET}@example.com",

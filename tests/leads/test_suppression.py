@@ -80,7 +80,9 @@ def test_what_cannot_be_understood_stops_the_task(name: str, content: str | None
     assert "ann@" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [5, {"a": 1}, [None], [""], [5], "[broken", b"x"])
+@pytest.mark.parametrize(
+    "value", [5, {"a": 1}, [None], [""], [5], "[broken", b"x", pytest.param("[" * 100_000, id="deep")]
+)
 def test_what_is_no_list_is_refused(value: Any):
     with pytest.raises(ConfigurationError, match="suppress"):
         read_suppression(value)

@@ -88,3 +88,13 @@ def test_missing_fields_and_an_unreadable_time_are_survived(occurred_at):
     error = events.error_from_json({"class": "ServerError", "occurred_at": occurred_at})
     assert type(error) is exceptions.ServerError
     assert error.occurred_at.timezone_name == "UTC"
+
+
+@pytest.mark.parametrize(
+    "field", ["status_code", "code", "request_id", "endpoint", "retry_after", "remedy", "attempts"]
+)
+def test_a_field_of_another_kind_is_left_out(field: str):
+    """It would fail only when the error is shown."""
+    error = events.error_from_json({"class": "ServerError", "message": "m", "detail": [1], field: {"a": []}})
+    assert str(error).startswith("m. Try again later") or field == "remedy"
+    assert error.detail == [1]

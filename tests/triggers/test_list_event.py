@@ -438,7 +438,17 @@ async def test_an_idle_watcher_writes_nothing(workspace: Sandbox):
         assert store.writes == 2
 
 
-@pytest.mark.parametrize("kept", ["text", {}, {"since": "no time", "running": [], "told": []}, {"since": 5}], ids=repr)
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "text",
+        {},
+        {"since": "no time", "running": [], "told": []},
+        {"since": 5},
+        {"since": "2026-11-01T10:00:00Z", "running": [None, "a"], "told": []},
+    ],
+    ids=repr,
+)
 async def test_a_cursor_that_is_none(kept: Any, workspace: Sandbox, logs: Logs):
     (list_id,) = await buy(workspace)
     async with watching(AssetStore(**{MachFiveListEventTrigger().cursor_key(): kept})) as told:

@@ -110,8 +110,9 @@ def iter_leads(chunks: Iterable[bytes]) -> Iterator[Any]:
                 yield lead
             found.clear()
         parser.close()
-    except ijson.JSONError as error:
-        raise _contract_error("it is not whole JSON") from error
+    except ijson.JSONError:
+        # Not from ijson's error, which quotes a lead.
+        raise _contract_error("it is not whole JSON") from None
     if not count:
         _check_empty(head)
 

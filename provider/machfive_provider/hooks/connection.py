@@ -72,7 +72,7 @@ def _extra(text: str | None) -> Mapping[str, Any]:
         return {}
     try:
         extra = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         extra = None
     if not isinstance(extra, dict):
         raise ConfigurationError('The connection\'s extra is not a JSON object such as {"namespace": "prod"}.')

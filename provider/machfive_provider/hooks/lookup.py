@@ -27,8 +27,7 @@ def load_settings(conn_id: str, look_up: Callable[[str], Any]) -> ConnectionSett
         _refuse(conn_id, error)
     settings = ConnectionSettings.from_connection(connection)
     # Airflow masks the password as it is stored. A server may quote the key in other spellings, which httpcore logs.
-    for spelling in key_spellings(settings.client.api_key):
-        log.mask_secret(spelling)
+    log.mask_secret([*key_spellings(settings.client.api_key)])
     return settings
 
 

@@ -132,7 +132,7 @@ def _listed(sources: Any) -> list[str]:
     if isinstance(sources, str) and sources.lstrip().startswith("["):
         try:
             sources = json.loads(sources)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ConfigurationError("suppress begins with '[' but is no JSON array. Give a list, or a path.") from None
     listed = [sources] if isinstance(sources, str) else sources
     if not isinstance(listed, Iterable) or isinstance(listed, (bytes, dict)):

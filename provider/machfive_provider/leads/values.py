@@ -60,12 +60,13 @@ def _written(value: Any) -> str:
         return str(value)
     if isinstance(value, bool) or not isinstance(value, (Real, Decimal)):
         raise NotTextError(f"is {kind_of(value)}, not a text")
-    if not math.isfinite(value):
-        raise NotTextError("is an infinite number, not a text")
-    whole = math.trunc(value)
-    if whole == value:
-        return str(whole)
-    return str(value if isinstance(value, Decimal) else float(value))
+    try:
+        whole = math.trunc(value)
+        if whole == value:
+            return str(whole)
+        return str(value if isinstance(value, Decimal) else float(value))
+    except (OverflowError, ValueError):  # Python writes no whole number of more than 4,300 digits
+        raise NotTextError("is an infinite number or one with too many digits, not a text") from None
 
 
 def _is_missing(value: Any) -> bool:

@@ -12,17 +12,17 @@ from machfive_provider.api.models import LeadList
 
 __all__ = ["ended", "error_from_json", "error_to_json", "failed", "read", "submit"]
 
-_CONTEXT = (
-    "status_code",
-    "code",
-    "detail",
-    "request_id",
-    "endpoint",
-    "retry_after",
-    "remedy",
-    "attempts",
-    "tried_for",
-)
+_CONTEXT: Mapping[str, Any] = {
+    "status_code": int,
+    "code": str,
+    "detail": object,
+    "request_id": str,
+    "endpoint": str,
+    "retry_after": (int, float),
+    "remedy": str,
+    "attempts": int,
+    "tried_for": (int, float),
+}
 
 
 def ended(lists: Iterable[LeadList], started_at: float, deadline: float) -> dict[str, Any]:
@@ -89,7 +89,9 @@ def error_from_json(data: Mapping[str, Any]) -> exceptions.MachFiveError:
     """
     name = data.get("class")
     known = getattr(exceptions, name) if name in exceptions.__all__ else exceptions.MachFiveTransientError
-    context = {field: data[field] for field in _CONTEXT if field in data}
+    # Anything else in a field would fail only when the error is shown.
+    known_fields = _CONTEXT.keys() & data.keys()
+    context = {field: data[field] for field in known_fields if isinstance(data[field], _CONTEXT[field])}
     error: exceptions.MachFiveError = known(
         str(data.get("message")), occurred_at=_moment(data.get("occurred_at")), **context
     )

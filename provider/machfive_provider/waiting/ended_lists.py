@@ -61,7 +61,10 @@ class Cursor:
             since = pendulum.parse(str(data["since"]))
             if not isinstance(since, pendulum.DateTime):
                 raise TypeError("since is no time")
-            return cls(since, frozenset(data["running"]), frozenset(data["told"]))
+            running, told = frozenset(data["running"]), frozenset(data["told"])
+            if not all(isinstance(each, str) for each in running | told):
+                raise TypeError("an id is no text")
+            return cls(since, running, told)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a cursor: {error}") from error
 
