@@ -91,7 +91,7 @@ def test_positions():
     queue = queue_of(1, 2, limit=4)
     queue.update(lists(*range(4)), T0)
     assert [position for _, position in queue.positions(T0)] == [QueuePosition(1, 2, 4, 4), QueuePosition(2, 2, 4, 4)]
-    assert [position.limit for _, position in queue.positions(T0 + 600)] == [None, None]
+    assert [position.limit for _, position in queue.positions(T0 + 600)] == [5, 5]
 
 
 # --- reservations
@@ -164,9 +164,9 @@ def test_a_limit_comes_from_another_triggerer_with_a_task():
     queue.join(T0 + 1, T0, gives_back=3)
     assert queue.limit(T0) == 3
     queue.join(T0 + 2, T0 + 500, gives_back=3)
-    assert queue.limit(T0 + 600) is None  # it is found out again, however often tasks come back with it
+    assert queue.limit(T0 + 600) == 4  # one more is tried, however often tasks come back with it
     queue.join(T0 + 3, T0 + 601, gives_back=3)
-    assert queue.limit(T0 + 601) is None
+    assert queue.limit(T0 + 601) == 4
 
 
 def test_a_refusal_tells_whose_list_was_counted_for_the_refused_one():
@@ -205,9 +205,9 @@ def test_a_learned_limit_counts_for_ten_minutes():
     assert queue.limit(T0) == 5
     queue.join(T0 + 2, T0 + 10, limit=3)
     assert queue.limit(T0 + 609) == 3
-    assert queue.limit(T0 + 610) is None
-    queue.hint = 4
-    assert (queue.limit(T0 + 609), queue.limit(T0 + 610)) == (3, 4)
+    assert queue.limit(T0 + 610) == 3 + 1
+    queue.hint = 6
+    assert (queue.limit(T0 + 609), queue.limit(T0 + 610)) == (3, 6)
 
 
 def test_a_raised_limit_is_found_out():
@@ -215,6 +215,16 @@ def test_a_raised_limit_is_found_out():
     full = lists("a", "b", "c")
     assert queue.update(full, T0 + 599) == []
     assert granted(queue.update(full, T0 + 600)) == [1]
+    assert granted(queue.update(full | {"d"}, T0 + 620)) == [2]  # it got in
+    queue.join(T0 + 2, T0 + 621, limit=4)  # that one did not
+    assert queue.update(full | {"d"}, T0 + 640) == []
+    assert granted(queue.update(lists("d"), T0 + 660)) == [2, 3]
+
+
+def test_an_old_limit_leaves_no_slot_empty():
+    """MachFive refuses nobody while slots are empty, so nobody would find the limit out again."""
+    queue = queue_of(1, 2, 3, limit=3)
+    assert granted(queue.update(NONE, T0 + 600)) == [1, 2, 3]
 
 
 def test_more_than_the_limit_may_run():

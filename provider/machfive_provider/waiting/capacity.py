@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 RESERVED_FOR = 60.0  # seconds that a task has to find a worker and submit when a slot was granted to it
-REMEMBERED_FOR = 600.0  # seconds after which the limit is found out again: MachFive may have raised it
+REMEMBERED_FOR = 600.0  # seconds after which one more than the limit is tried: MachFive may have raised it
 _LONGEST_PAUSE = 3600.0  # seconds; an absurd Retry-After must not stop all later tasks for good
 _BETWEEN_LINES = 60.0  # seconds between two lines of a task's log: in a long queue the position changes all the time
 _FIRST_REPORT = 300.0  # seconds without news after which the log says that it still waits; then doubled
@@ -128,9 +128,13 @@ class CapacityQueue:
 
     def limit(self, now: float) -> int | None:
         """Return how many batches may run at once, None if that is not known."""
-        if self._learned and 0 <= now - self._learned[1] < REMEMBERED_FOR:
-            return self._learned[0]
-        return self.hint
+        if self._learned is None:
+            return self.hint
+        limit, learned_at = self._learned
+        if 0 <= now - learned_at < REMEMBERED_FOR:
+            return limit
+        # Not none at all: then one task at a time would try, and slots of short batches would stay empty.
+        return limit + 1 if self.hint is None else self.hint
 
     def update(self, active: Set[str], now: float) -> list[Waiter]:
         """Take in what was read of the workspace; return who may submit now, in order.
@@ -140,9 +144,9 @@ class CapacityQueue:
         """
         self._use_up(len(active - self._active))
         self._active, self.updated_at = active, now
-        limit = self.limit(now)
-        if limit is not None and len(active) > limit:
-            self._learn(len(active), now)
+        if self._learned and len(active) > self._learned[0]:
+            # Since the same time: if one more than the limit was let in, one more is tried next.
+            self._learned = (len(active), self._learned[1])
         free = self._free(now)
         granted, self._queue = self._queue[:free], self._queue[free:]
         self._reservations += [_Reservation(each.asked_at, now) for each in granted]
