@@ -22,7 +22,11 @@ Datasets = list[Any]
 
 
 class HasLineage:
-    """Mixin of the operators that tell their lineage."""
+    """Mixin of the operators that tell their lineage, named after ``BaseOperator``.
+
+    Before it, Airflow's metaclass takes the first base class for one without an ``__init__``, and mapped tasks get None
+    for ``inlets``.
+    """
 
     def lineage(self) -> tuple[Datasets, Datasets]:
         """Return what the task reads and what it writes, as far as it is known by now."""

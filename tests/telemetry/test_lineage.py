@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from machfive_provider import exceptions, lineage
-from machfive_provider.operators.generate import MachFiveGenerateOperator
+from machfive_provider.operators.generate import MachFiveGenerateBatchOperator, MachFiveGenerateOperator
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.transfers.file_to_leads import FileToMachFiveLeadsOperator
 from machfive_provider.transfers.list_to_sql import MachFiveToSqlOperator
@@ -103,3 +103,10 @@ def test_tables(connection: str, expected: list[str], sandbox: Sandbox, connect:
     task = MachFiveToSqlOperator(task_id="save", list_id=UNKNOWN_ID, sql_conn_id="warehouse", table="sales.emails")
     machfive = f"machfive://{sandbox.base_url.removeprefix('http://')}"
     assert named(task) == ([f"{machfive} list/{UNKNOWN_ID}"], expected)
+
+
+@pytest.mark.parametrize("operator", [MachFiveGenerateBatchOperator, FileToMachFiveLeadsOperator])
+def test_a_mapped_task_keeps_airflows_defaults(operator: Any):
+    """With the mixin before ``BaseOperator`` this was None, and Airflow 3.3.2 could start no mapped task."""
+    mapped = operator.partial(task_id="mapped").expand(leads_path=["a.csv", "b.csv"])
+    assert mapped.inlets == mapped.outlets == []

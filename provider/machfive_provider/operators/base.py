@@ -36,7 +36,7 @@ __all__ = ["ListWaitingOperator", "bought_list_failed"]
 _LABEL = "{{ task.label | default(ti.map_index, true) }}"
 
 
-class ListWaitingOperator(HasLineage, BaseOperator):
+class ListWaitingOperator(BaseOperator, HasLineage):
     """Base of the operators that wait for a list, on the worker or in the triggerer.
 
     Subclasses say in ``on_list_ended`` what to do with a list that has completed or failed.

@@ -30,7 +30,7 @@ __all__ = ["ShardingOperator", "ShardsPolicy"]
 ShardsPolicy = Literal["reuse", "query"]
 
 
-class ShardingOperator(HasLineage, BaseOperator):
+class ShardingOperator(BaseOperator, HasLineage):
     """Base of the operators that write leads to shards, over which the batch operator is mapped.
 
     Subclasses read the leads in ``read_people``. The parameters are described there.
