@@ -108,12 +108,14 @@ test-matrix: $(MATRIX)/$(OLDEST_AIRFLOW)/.installed $(MATRIX)/$(AIRFLOW)/.instal
 			--ignore=tests/distributed -p no:cacheprovider; \
 	done
 
-# The build tools are installed as of a date too, in environments that uv keeps.
+# Of what git knows, as it is staged: caches and a developer's own files are left out. The build tools are installed as of
+# a date too, in environments that uv keeps.
 dist: $(VENV)/.installed ## Build what is published, and try it in a clean Airflow: wheel, sdist, list of components (SBOM); 1 minute
 	rm -rf dist build
 	git ls-files -z ':!*.png' | xargs -0 $(BIN)/detect-secrets-hook --cores 2 $(NOISY)
-	$(UV) build --quiet --exclude-newer $(AIRFLOW_DATE) --out-dir dist
-	$(UV) build --quiet --exclude-newer $(AIRFLOW_DATE) --wheel --out-dir build
+	git checkout-index --all --prefix=build/source/
+	$(UV) build --quiet --exclude-newer $(AIRFLOW_DATE) --out-dir dist build/source
+	$(UV) build --quiet --exclude-newer $(AIRFLOW_DATE) --wheel --out-dir build build/source
 	$(UV) tool run --quiet --exclude-newer $(AIRFLOW_DATE) twine check --strict dist/*.whl dist/*.tar.gz
 	$(UV) venv --quiet --clear --python "$(PYTHON)" $(VENV)-dist
 	$(UV) pip install --quiet --python $(VENV)-dist/bin/python --exclude-newer $(AIRFLOW_DATE) \
@@ -127,7 +129,7 @@ changelog: $(VENV)/.installed ## Make a section of CHANGELOG.md of the fragments
 	$(BIN)/towncrier build --yes --version $(VERSION)
 
 clean: ## Remove all that the targets above made
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-stores $(VENV)-docs $(VENV)-distributed $(VENV)-dist $(MATRIX) .azurite .bench .run .airflow .airflow-* .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis .coverage dist build site
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-stores $(VENV)-docs $(VENV)-distributed $(VENV)-dist $(MATRIX) .azurite .bench .run .airflow .airflow-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis .coverage dist build site
 	find provider scripts tests example_dags -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: made once, and again when what they are made of changes
