@@ -46,10 +46,10 @@ the other: each starts work that takes {seconds:g} s at a stand-in, waits for it
 without BEGIN, COMMIT and the like, and without the {idle} kinds of statements that Airflow sends too while no DAG
 runs: how often it sends those depends on time and not on tasks. Rows written are inserted, updated and deleted ones;
 rows kept, inserted less deleted. What the scheduler asks in each of its loops while a run is active is in all of them,
-and so more of it in the last two, which take longer. "Wait for capacity too": the workspace takes {slots} at a time, and the
-connection's `max_concurrent_batches` says so. "In a pool instead": the same workspace, without that, and the tasks are
-in a pool of {slots} slots that counts deferred tasks: {refused} POSTs were refused. {peer}'s operator was made to talk
-http instead of https."""
+and so more of it in the last two, which take longer. "Wait for capacity too": the workspace takes {slots} at a
+time, and the connection's `max_concurrent_batches` says so. "In a pool instead": the same workspace, without that, and
+the tasks are in a pool of {slots} slots that counts deferred tasks: {refused} POSTs were refused. {peer}'s operator
+was made to talk http instead of https."""
 
 
 @dataclass(frozen=True)
