@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # So that the database server is stopped as well: the rest ends with this process in any case.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    plan = Plan(batches=options.batches, list_seconds=options.list_seconds, timeout=options.timeout)
+    plan = Plan(batches=options.batches, list_part=options.list_part, timeout=options.timeout)
     if options.without_kills:
         plan = replace(plan, kills=())
     folder = Path(tempfile.mkdtemp(prefix="machfive-distributed-"))
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.distributed", description=__doc__)
     parser.add_argument("--batches", type=int, default=Plan.batches, help="in each half; %(default)s if not given")
-    parser.add_argument("--list-seconds", type=float, default=Plan.list_seconds, help="%(default)s if not given")
+    parser.add_argument("--list-part", type=float, default=Plan.list_part, help="see plan.py; %(default)s if not given")
     parser.add_argument("--timeout", type=float, default=Plan.timeout, help="in seconds; %(default)s if not given")
     parser.add_argument("--without-kills", action="store_true", help="kill nothing")
     parser.add_argument("--keep", action="store_true", help="leave logs and files behind in any case")

@@ -17,7 +17,7 @@ def table(outcome: Outcome) -> str:
         ("seconds", f"{outcome.seconds:.0f}, after {outcome.startup:.0f} to start"),
         ("load average", ", ".join(f"{each:.1f}" for each in outcome.load)),
         ("batches, files complete", f"{accounts.batches}, {accounts.complete_files}"),
-        ("slots of a workspace, list takes", f"{plan.concurrency}, {plan.list_seconds:.0f} s"),
+        ("slots of a workspace, list takes", f"{plan.concurrency}, {outcome.list_seconds:.0f} s"),
         ("tasks without success", str(len(outcome.unfinished))),
         ("SIGKILLs", str(len(outcome.kills))),
         *((f"  {each.component}", _kill(each.batches_done, each.processes, each.held)) for each in outcome.kills),

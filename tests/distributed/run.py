@@ -60,6 +60,7 @@ class Outcome:
     plan: Plan
     startup: float  # seconds
     seconds: float
+    list_seconds: float
     load: tuple[float, float, float]
     runs: tuple[DagRunResult, ...]
     kills: tuple[Kill, ...]
@@ -102,7 +103,7 @@ class DistributedRun:
                 startup, self._began = time.monotonic() - self._began, time.monotonic()
                 for dag_id in self.dag_ids:
                     airflow.create_run(dag_id, run_id=RUN_ID)
-                self._watch(airflow, people)
+                self._watch(airflow, people, self.plan.list_part * startup)
                 seconds = time.monotonic() - self._began
                 unreported = {name: self._unreported(airflow, people, name) for name in WATCHED}
                 runs = tuple(airflow.get_run(dag_id, RUN_ID) for dag_id in self.dag_ids)
@@ -112,6 +113,7 @@ class DistributedRun:
             plan=self.plan,
             startup=startup,
             seconds=seconds,
+            list_seconds=self.plan.list_part * startup,
             load=os.getloadavg(),
             runs=runs,
             kills=tuple(self._kills),
@@ -164,13 +166,14 @@ class DistributedRun:
             finally:
                 airflow.stop()
 
-    def _watch(self, airflow: DistributedAirflow, people: People) -> None:
+    def _watch(self, airflow: DistributedAirflow, people: People, list_seconds: float) -> None:
         """Kill and let lists end, as the batches get done: Airflow and the files announce nothing."""
         pace, next_report = Event(), self._began
         while time.monotonic() - self._began < self.plan.timeout:
             done = len(list(self.results.glob("*.jsonl")))
             part = done / self.plan.all_batches
             people.step(part)
+            _end_batches(people.sandbox, older_than=list_seconds)
             if self._left and part >= self._left[0][0]:
                 self._kill(airflow, self._left[0][1], done)
             if not airflow.is_running:
@@ -223,3 +226,11 @@ class DistributedRun:
         except TimeoutError as error:
             self._say(f"{watcher}: {error}")
         return left
+
+
+def _end_batches(sandbox: Sandbox, *, older_than: float) -> None:
+    """End the lists of batches that are so many seconds old."""
+    now = time.time()
+    for each in sandbox.lists:
+        if each.endpoint == POST and each.forced is None and now - each.created_at >= older_than:
+            sandbox.complete(each.id)
