@@ -15,6 +15,7 @@ import pytest
 from packaging.version import Version
 
 import machfive_provider
+from scripts import matrix
 
 PACKAGE = Path(machfive_provider.__file__).parent
 MODULES = [
@@ -117,6 +118,14 @@ def test_py_typed_is_shipped():
 def test_one_version():
     assert version("airflow-provider-machfive") == machfive_provider.__version__
     assert re.fullmatch(r"\d+\.\d+\.\d+", machfive_provider.__version__)
+
+
+def test_what_is_supported_is_what_the_matrix_runs():
+    about = metadata("airflow-provider-machfive")
+    said = {each.rpartition(" ")[2] for each in about.get_all("Classifier") if ":: Python :: 3." in each}
+    assert said == {cell.python for cell in matrix.CELLS}
+    lowest = min((cell.airflow for cell in matrix.CELLS), key=Version)
+    assert f"apache-airflow>={lowest}" in requires("airflow-provider-machfive")
 
 
 def test_metadata():
