@@ -94,6 +94,7 @@ def main() -> int:
     parser.add_argument("pytest", nargs="*", help="after --: what pytest runs instead of everything")
     arguments = parser.parse_args()
     chosen = [cell for cell in CELLS if arguments.only in {None, cell.name}]
+    MATRIX.mkdir(exist_ok=True)
     outcomes = [run(cell, arguments.pytest) for cell in chosen]
     print(f"\n{'cell':<20}{'passed':>8}{'failed':>8}{'skipped':>8}{'seconds':>8}")
     for each in outcomes:
@@ -183,6 +184,7 @@ def debian(suite: str) -> Path:
     script = scripts / (suite if (scripts / suite).exists() else "sid")
     print(f"Fetching Debian {suite}, some 280 MB; this is done once ...", flush=True)
     unfinished = root.with_name(f"{suite}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
     # In its own namespace, so that the /proc which debootstrap mounts in there is gone when it ends.
     fetch = ["unshare", "--mount", "debootstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates"]
     with (MATRIX / f"{suite}.log").open("w") as log:
