@@ -1,13 +1,9 @@
 # Everything a developer or the CI does with this repository. Needs Python >= 3.11, make and git.
 
-# An Airflow release does not work with dependencies newer than it knows, so each is installed as of a date.
+# An Airflow release does not work with dependencies newer than it knows, so each is installed as of a date. Both are in
+# scripts/matrix.py too, beside the other releases.
 AIRFLOW := 3.3.2
 AIRFLOW_DATE := 2026-11-20
-OLDEST_AIRFLOW := 3.1.8
-# Days later comes apache-airflow-providers-standard 1.12.1, whose imports raise deprecation warnings under 3.1.
-OLDEST_DATE := 2026-03-12
-# Needed newer than that: our dependency is common-compat>=1.22.0, and the tests choose their event loops.
-OLDEST_BUT := apache-airflow-providers-common-compat pytest-asyncio
 COVERAGE := 95
 # In the order that tests/conftest.py gives, so that the tests with a live Airflow, which mostly wait, begin early.
 RUN_TESTS := -n 3 --dist loadgroup --no-loadscope-reorder
@@ -40,9 +36,6 @@ TEST_HOME := $(CURDIR)/.airflow
 CHECK_PYTHON = -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$each" $(CHECK_PYTHON) 2>/dev/null && echo "$$each" && break; done)
-# Airflow 3.1 knows no Python after 3.13.
-OLDEST_PYTHON ?= $(shell for each in "$(PYTHON)" python3.13 python3.12 python3.11; do \
-	"$$each" -c 'import sys; sys.exit(sys.version_info >= (3, 14))' 2>/dev/null && echo "$$each" && break; done)
 
 .DEFAULT_GOAL := help
 .PHONY: help run ui test test-kills test-distributed test-stores fuzz coverage chaos lint format docs bench test-matrix dist changelog clean
@@ -101,12 +94,9 @@ docs: $(VENV)-docs/.installed ## Build the documentation into site/ and check it
 bench: $(VENV)/.installed ## Measure everything beside its peers and write docs/performance.md; an hour (ONLY=heartbeat: 4)
 	EXCLUDE_NEWER=$(AIRFLOW_DATE) $(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
 
-test-matrix: $(MATRIX)/$(OLDEST_AIRFLOW)/.installed $(MATRIX)/$(AIRFLOW)/.installed ## Run all tests with the oldest and the newest Airflow
-	@set -e; for version in $(OLDEST_AIRFLOW) $(AIRFLOW); do \
-		echo "== Airflow $$version"; \
-		AIRFLOW_HOME=$(TEST_HOME)-$$version $(MATRIX)/$$version/bin/python -m pytest $(RUN_TESTS) --ignore=tests/benchmarks --ignore=tests/stores \
-			--ignore=tests/distributed -p no:cacheprovider; \
-	done
+# Longer than that the first time: it makes the environments, and for Python 3.13 and 3.14 a Debian each (by root).
+test-matrix: $(UV) ## Run the tests with every supported Airflow, Python and set of dependencies (ONLY=3.3.2-3.14: one); an hour
+	$(BIN)/python -m scripts.matrix $(if $(ONLY),--only $(ONLY))
 
 # Of what git knows, as it is staged: caches and a developer's own files are left out. The build tools are installed as of
 # a date too, in environments that uv keeps.
@@ -166,17 +156,4 @@ $(VENV)-distributed/.installed: pyproject.toml Makefile | $(UV)
 	$(UV) venv --quiet --allow-existing --python "$(PYTHON)" $(@D)
 	$(UV) pip install --quiet --python $(@D)/bin/python --exclude-newer $(AIRFLOW_DATE) \
 		apache-airflow==$(AIRFLOW) -e '.[dev,sandbox]' $(DISTRIBUTED)
-	@touch $@
-
-$(MATRIX)/$(AIRFLOW)/.installed: pyproject.toml Makefile | $(UV)
-	$(UV) venv --quiet --allow-existing --python "$(PYTHON)" $(@D)
-	$(UV) pip install --quiet --python $(@D)/bin/python --exclude-newer $(AIRFLOW_DATE) \
-		apache-airflow==$(AIRFLOW) -e '.[dev,sandbox]'
-	@touch $@
-
-$(MATRIX)/$(OLDEST_AIRFLOW)/.installed: pyproject.toml Makefile | $(UV)
-	$(UV) venv --quiet --allow-existing --python "$(or $(OLDEST_PYTHON),3.12)" $(@D)
-	$(UV) pip install --quiet --python $(@D)/bin/python --exclude-newer $(OLDEST_DATE) \
-		$(foreach each,$(OLDEST_BUT),--exclude-newer-package $(each)=$(AIRFLOW_DATE)) \
-		apache-airflow==$(OLDEST_AIRFLOW) -e '.[dev,sandbox]'
 	@touch $@

@@ -15,6 +15,7 @@ import pytest
 from packaging.version import Version
 
 import machfive_provider
+from scripts import matrix
 
 PACKAGE = Path(machfive_provider.__file__).parent
 MODULES = [
@@ -128,6 +129,14 @@ def test_no_file_that_is_published_quotes_a_key():
     texts = [path for path in files if path.suffix in (".py", ".md", ".yml", ".html", ".js", ".csv", ".json", ".yaml")]
     assert len(texts) > 150
     assert [path for path in texts if re.search(r"mf_(live|test)_\w{12}", path.read_text())] == []
+
+
+def test_what_is_supported_is_what_the_matrix_runs():
+    about = metadata("airflow-provider-machfive")
+    said = {each.rpartition(" ")[2] for each in about.get_all("Classifier") if ":: Python :: 3." in each}
+    assert said == {cell.python for cell in matrix.CELLS}
+    lowest = min((cell.airflow for cell in matrix.CELLS), key=Version)
+    assert f"apache-airflow>={lowest}" in requires("airflow-provider-machfive")
 
 
 def test_metadata():

@@ -25,10 +25,11 @@ HEAVY = (
 LOADED = f"""
 import sys
 import machfive_provider.cli
-print(*sorted(name for name in sys.modules if name.partition(".")[0] in {("airflow", *HEAVY)}), sep=",")
+first = sorted(name for name in sys.modules if name.partition(".")[0] in {("airflow", *HEAVY)})
 import airflow.cli.cli_config
 before = set(sys.modules)
 machfive_provider.cli.get_commands()
+print(*first, sep=",")
 print(*sorted(name for name in set(sys.modules) - before if name.partition(".")[0] in {HEAVY}), sep=",")
 """
 CALLS = (

@@ -38,6 +38,8 @@ def env(tmp_path: Path, sandbox: Sandbox, connect: Callable[..., None]) -> Envir
     own = {
         "AIRFLOW_HOME": str(tmp_path),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path / 'airflow.db'}",
+        # Airflow 3.2 and Airflow on Python 3.14 log to stdout before they call us (docs/command-line.md).
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
         "AIRFLOW__CORE__FERNET_KEY": conf.get("core", "fernet_key"),
         "PYTHONPATH": package,
         "MACHFIVE_API_KEY": sandbox.api_key,

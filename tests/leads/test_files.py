@@ -189,7 +189,7 @@ def test_json_is_read_as_what_it_is(write: Write, content: str, name: str):
         (b"Name,Email,Name\na,b,c\n", "leads.csv", "several columns called 'Name': keep one"),
         (b'Email,Name\na@example.com,"Ada\n', "leads.csv", "line 2, opens a quote that is never closed"),
         (b"[" * 100_000, "leads.jsonl", "is not JSON"),
-        (b'[{"email": 1},\n ]', "leads.json", r"is not JSON \(line 2, column 2\)"),
+        (b'[{"email": 1},\n x]', "leads.json", r"is not JSON \(line 2, column 2\)"),
         (b"", "leads.json", "is not JSON"),
         (b"[" * 100_000, "leads.json", "is not JSON"),
         (b'{"rows": []}', "leads.json", "holds no list of leads"),

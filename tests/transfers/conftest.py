@@ -54,7 +54,7 @@ class Database:
     def run(self, statement: str, *rows: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Run a statement, once for each row of values if there are any; return what it returns."""
         with self.engine.begin() as connection:
-            result = connection.execute(text(statement), list(rows) or None)
+            result = connection.execute(text(statement), list(rows)) if rows else connection.execute(text(statement))
             return [tuple(row) for row in result] if result.returns_rows else []
 
     def people(self, *rows: dict[str, Any], **types: str) -> None:
