@@ -188,7 +188,7 @@ def debian(suite: str) -> Path:
     # In its own namespace, so that the /proc which debootstrap mounts in there is gone when it ends.
     fetch = ["unshare", "--mount", "debootstrap", "--variant=minbase", "--include=python3,python3-venv,ca-certificates"]
     with (MATRIX / f"{suite}.log").open("w") as log:
-        command = [*fetch, suite, unfinished, mirror.split()[0], script]
+        command: list[str | Path] = [*fetch, suite, unfinished, mirror.split()[0], script]
         done = subprocess.run(command, stdout=log, check=False)  # noqa: S603 - the mirror is apt's own
     if done.returncode:
         raise NotRunError(f"debootstrap ended with {done.returncode}: see {log.name}")
