@@ -79,7 +79,7 @@ class Photographer:
             tab.goto(f"{self._live.base_url}/machfive/{query}")
             held: list[Any] = []
             if stalled:
-                tab.route("**/machfive/content*", held.append)
+                tab.route("**/machfive/content*", lambda route, held=held: held.append(route))
             tab.wait_for_selector("main")
             if click:
                 tab.locator(click).click()
