@@ -45,7 +45,7 @@ CELLS = (
     Cell("3.1.8", "3.11", kills=True),
     Cell("3.3.2", "3.11", kills=True),
     Cell("3.2.2", "3.11"),
-    Cell("3.1.2", "3.11", "lowest"),
+    Cell("3.1.8", "3.11", "lowest"),
     Cell("3.3.2", "3.11", "newest"),
     Cell("3.1.8", "3.13"),
     Cell("3.2.2", "3.13"),
@@ -55,7 +55,6 @@ CELLS = (
 )
 # An Airflow release does not work with dependencies newer than it knows, so each is installed as of a date.
 DATES = {
-    "3.1.2": "2025-11-06",
     # Days later comes apache-airflow-providers-standard 1.12.1, whose imports raise deprecation warnings under 3.1.
     "3.1.8": "2026-03-12",
     "3.2.2": "2026-06-01",
