@@ -73,13 +73,17 @@ class Photographer:
             context.add_cookies([{"name": "_token", "value": self._token(user), "url": self._live.base_url}])
         tab = context.new_page()
         tab.set_default_timeout(60_000)
+        held: list[Any] = []
+
+        def hold(route: Any) -> None:
+            held.append(route)
+
         for label, scheme in _EVERY if self._folder else _BOTH if twice else _BOTH[:1]:
             tab.set_viewport_size({"width": _WIDTHS[label], "height": 900})
             tab.emulate_media(color_scheme=scheme)
             tab.goto(f"{self._live.base_url}/machfive/{query}")
-            held: list[Any] = []
             if stalled:
-                tab.route("**/machfive/content*", lambda route, held=held: held.append(route))
+                tab.route("**/machfive/content*", hold)
             tab.wait_for_selector("main")
             if click:
                 tab.locator(click).click()
@@ -90,8 +94,8 @@ class Photographer:
                 tab.screenshot(path=str(Path(self._folder) / f"{name}-{label}-{scheme}.png"))
             assert _serious(tab) == []
             assert not tab.evaluate("document.documentElement.scrollWidth > innerWidth"), f"{name} scrolls sideways"
-            for request in held:
-                request.abort()
+            while held:
+                held.pop().abort()
             tab.unroute_all()
         context.close()
 
