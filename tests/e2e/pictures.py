@@ -89,7 +89,6 @@ class Photographer:
                 tab.locator(click).click()
             if shows:
                 tab.locator(shows).first.wait_for()
-                tab.locator(shows).first.evaluate("shown => shown.scrollIntoView({block: 'center'})")
             if self._folder:
                 Path(self._folder).mkdir(parents=True, exist_ok=True)
                 tab.screenshot(path=str(Path(self._folder) / f"{name}-{label}-{scheme}.png"))

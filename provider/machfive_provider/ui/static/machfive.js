@@ -114,6 +114,7 @@ document.addEventListener("click", async (event) => {
     event.preventDefault();
     try { $("emails").innerHTML = await get(link.href); }
     catch (error) { $("emails").textContent = `The emails could not be read (${error.message}).`; }
+    $("emails").scrollIntoView();
   }
 });
 document.addEventListener("keydown", (event) => {
