@@ -37,12 +37,12 @@ def check_for_slot(hook: MachFiveHook, task: ListWaitingOperator, ti: Any, attem
             raise exceptions.WorkspaceLimitError(
                 f"the workspace runs {counted(running, 'batch', 'batches')}, and its limit is taken to be {limit}"
             )
-    elif task.deferrable and not attempt.granted and (waiting := _deferred(task, ti)):
-        # A batch that runs keeps one of them deferred. Those that are more wait for a slot.
+    elif task.deferrable and not attempt.granted and (deferred := _deferred(task, ti)):
         running = len(running_batches(hook))
-        if waiting > running:
+        # A task stays deferred for a while after its list has ended, so a few more than run prove nothing.
+        if deferred > 1.5 * running + 1:
             raise exceptions.WorkspaceLimitError(
-                f"{waiting} instances of this task are deferred and the workspace runs "
+                f"{deferred} instances of this task are deferred and the workspace runs "
                 f"{counted(running, 'batch', 'batches')}, so some of them wait for a slot already"
             )
 
