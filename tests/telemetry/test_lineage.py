@@ -32,7 +32,10 @@ def named(task: Any) -> tuple[list[str], list[str]]:
         ("file:///data/people.csv", "file /data/people.csv"),
         ("/data/book.xlsx#Sheet2", "file /data/book.xlsx"),
         ("s3://aws_default@crm/in/people.csv", "s3://crm in/people.csv"),
-        ("https://user:secret@files.example.com/people.csv?token=secret", "https://files.example.com people.csv"),
+        (
+            "https://u:secret@files.example.com/a.csv?k=secret",
+            "https://files.example.com a.csv",
+        ),  # pragma: allowlist secret
         ("abfs://conn@container/people.csv", "abfs://container people.csv"),
     ],
 )
