@@ -277,13 +277,13 @@ def odd_states(live: LiveAirflow) -> None:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # no longer: Playwright's event loop is that of the whole process meanwhile
 def browser() -> Iterator[Any]:
     with chromium() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shoot(browser: Any, live: LiveAirflow, token: Callable[[str], str]) -> Photographer:
     return Photographer(browser, live, token)
 
