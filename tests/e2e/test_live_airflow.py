@@ -83,6 +83,7 @@ def run_ids(live: LiveAirflow, faults: dict[str, Any], warehouse: Any, results: 
     (results / "drop").mkdir()
     shutil.copy(LEADS, results / "drop" / "leads.csv")
     (results / "drop" / "READY").touch()
+    (results / "opt-outs.csv").write_text("email\nnobody@example.net\n", encoding="utf-8")
     known = sorted({*DAG_IDS, *CREATED} - {BY_AN_EVENT} - ({"machfive_warehouse"} if warehouse is None else set()))
     confs = {"wait_for_list": {"list_id": live.home.env["MACHFIVE_E2E_LIST"]}}
     # The interval of a run is that before its logical date.
@@ -317,6 +318,20 @@ def test_rejected_or_unanswered_nothing_is_bought(
     assert (run.task("machfive.approve").state, run.task("machfive.approve").try_number) == ("failed", 1)
     assert run.task("machfive.batch.write_emails").state == "upstream_failed"
     assert [each for each in sandbox.purchases if dag_id in (each.list_name or "")] == []
+
+
+def test_no_question_is_asked_again_that_is_no_longer_true(
+    finish: Finish, live: LiveAirflow, answers: dict[str, Any], results: Path
+) -> None:
+    """Airflow shows the first question of a run again: its approval would bind what the check has found since."""
+    run = finish("e2e_rejected")
+    with (results / "opt-outs.csv").open("a", encoding="utf-8") as opted_out:
+        opted_out.write("chloe.dubois@reyeslogistics.example.com\n")
+    live.clear(run.dag_id, run.run_id)
+    again = live.wait(run.dag_id, run.run_id, TIMEOUT)
+    assert again.task("machfive.approve").state == "failed"
+    assert "Airflow keeps the first question of a run" in worker_logs(live, again, "machfive.approve")[-1]
+    assert again.task("machfive.batch.write_emails").state == "upstream_failed"
 
 
 def test_a_pipeline_delivers_one_file(

@@ -75,7 +75,7 @@ def test_another_or_dearer_purchase_is_refused(
 ):
     with pytest.raises(exceptions.MachFivePermanentError, match=says) as caught:
         Run(batch(sandbox, approved=check(sandbox, **checked), **bought))()
-    assert "Clear the task that checks the leads" in str(caught.value)
+    assert "Start a new run; where no person is asked" in str(caught.value)
     assert sandbox.purchases == []
 
 

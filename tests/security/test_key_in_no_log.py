@@ -18,6 +18,7 @@ from typing import Any
 import airflow.sdk.log
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
+from airflow.sdk import log as sdk_log
 
 from machfive_provider.api.retries import RetryPolicy
 from machfive_provider.exceptions import MachFiveError
@@ -169,6 +170,8 @@ def test_the_key_is_in_nothing_that_is_left_behind(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Any,
 ):
+    if component in ("async-hook", "triggers") and not hasattr(sdk_log, "amask_secret"):
+        pytest.skip("Airflow 3.1 masks the key on an event loop as it is stored only")
     failed = 0
     for seed in range(SITUATIONS // len(COMPONENTS)):
         random = Random(f"{component} {seed}")

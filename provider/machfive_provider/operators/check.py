@@ -197,7 +197,8 @@ def check_approved(approved: Any, digest: str, cost: int) -> None:
         raise exceptions.ConfigurationError(
             f"approved must be what a MachFiveCheckLeadsOperator returns, not {kind_of(approved)}. Nothing was sent."
         )
-    remedy = "Clear the task that checks the leads, to have what there is now approved."
+    # After a clear Airflow would ask a person the old question (docs/approval.md).
+    remedy = "Start a new run; where no person is asked, clearing the task that checks the leads is enough."
     if digest not in batches:
         raise exceptions.MachFivePermanentError(
             "Leads, options or campaign differ from what was approved. Nothing was spent.", remedy=remedy

@@ -6,7 +6,7 @@ import inspect
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from machfive_provider.operators import parameters
 
@@ -38,10 +38,11 @@ def ask_for_approval(check: PipelineCheckOperator, task_id: str, timeout: float 
     """
     from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 
-    def skip_if_free(context: Context) -> None:
+    def before_asking(context: Context) -> None:
         found = context["ti"].xcom_pull(task_ids=check.task_id)
         if not found["credits"]:
             raise AirflowSkipException("Nothing would be spent, so nobody is asked.")
+        _refuse_an_old_question(context)
 
     found = f"{{% set found = ti.xcom_pull(task_ids='{check.task_id}') %}}"
     # The standard provider of Airflow 3.1 takes execution_timeout, later ones deprecate it.
@@ -55,6 +56,35 @@ def ask_for_approval(check: PipelineCheckOperator, task_id: str, timeout: float 
         fail_on_reject=True,
         defaults="Reject",
         retries=0,  # a rejection is an answer, not an error to be tried again
-        pre_execute=skip_if_free,
+        pre_execute=before_asking,
         **waits,
     )
+
+
+def _refuse_an_old_question(context: Context) -> None:
+    """Fail if a person would be shown another question than the one that this task asks.
+
+    Airflow 3.1 to 3.3 keep the first question of a task in a run, also when the task is cleared (``upsert_hitl_detail``
+    in ``execution_api/routes/hitl.py``): an approval would be of something that nobody has read.
+    """
+    from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    task: Any = context["task"]
+    # What Airflow's operator sends right after this; only the supervisor's response tells what is stored.
+    question = CreateHITLDetailPayload(
+        ti_id=context["ti"].id,
+        options=task.options,
+        subject=task.subject,
+        body=task.body,
+        defaults=task.defaults,
+        params=task.serialized_params,
+        multiple=task.multiple,
+        assigned_users=[],
+    )
+    stored: Any = SUPERVISOR_COMMS.send(question)
+    if (stored.subject, stored.body) != (task.subject, task.body):
+        raise AirflowFailException(
+            "The purchase is another one than this run has asked about, and Airflow keeps the first question of a run: "
+            "a person would approve what nobody has read. Nothing was bought. Start a new run."
+        )

@@ -33,7 +33,7 @@ with DAG("e2e_pipeline", schedule=None, default_args={"retries": 2}):
     pipeline(export_to=f"{RESULTS}/pipeline/{{{{ run_id }}}}.csv", suppress=["anika.holm@blueharborinc.example.com"])
 
 with DAG("e2e_rejected", schedule=None, default_args={"retries": 2}):
-    pipeline()
+    pipeline(suppress=f"{RESULTS}/opt-outs.csv")
 
 with DAG("e2e_approval_timeout", schedule=None, default_args={"retries": 2}):
     pipeline(approval_timeout=1)
