@@ -10,15 +10,16 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from machfive_provider.exceptions import ConfigurationError, IncompleteExportError, MachFivePermanentError
 from machfive_provider.pipeline.approval import ask_for_approval
 from machfive_provider.pipeline.tasks import PipelineCheckOperator, PipelineSummaryOperator
 from machfive_provider.sandbox import Sandbox
-from tests.tasks import LEADS, Logs, Run
+from tests.tasks import LEADS, UNKNOWN_ID, Logs, Run
 
 SOURCE = {"rows": 9, "leads": 6, "skipped": 2, "already_written": 1, "shards": 3}
 CHECK = {"leads": 3, "credits": 3, "suppressed": 3, "already_written": 1}
@@ -156,13 +157,24 @@ def test_a_result_that_cannot_be_written_is_refused_before_money_is_spent(
     assert sandbox.requests == []
 
 
-@pytest.mark.parametrize("credits_needed", [0, 3])
-def test_nobody_is_asked_about_nothing(credits_needed: int):
-    check = SimpleNamespace(task_id="check")
-    task = ask_for_approval(check, "approve", None)
-    context: Any = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: {"credits": credits_needed})}
-    if credits_needed:
-        task._pre_execute_hook(context)
-    else:
-        with pytest.raises(AirflowSkipException, match="nobody is asked"):
-            task._pre_execute_hook(context)
+def before_asking(credits_needed: int, stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin the task that asks, in an Airflow that has kept a question of this text from an earlier try."""
+    task = ask_for_approval(SimpleNamespace(task_id="check"), "approve", None)
+    task.subject, task.body = "Spend 3 credits?", "Write to 3 leads."
+    kept = SimpleNamespace(subject=stored, body=task.body)
+    supervisor = SimpleNamespace(send=lambda _question: kept)
+    monkeypatch.setattr("airflow.sdk.execution_time.task_runner.SUPERVISOR_COMMS", supervisor, raising=False)
+    ti = SimpleNamespace(id=UUID(UNKNOWN_ID), xcom_pull=lambda task_ids: {"credits": credits_needed})
+    context: Any = {"ti": ti, "task": task}
+    task._pre_execute_hook(context)
+
+
+def test_nobody_is_asked_about_nothing(monkeypatch: pytest.MonkeyPatch):
+    before_asking(3, "Spend 3 credits?", monkeypatch)
+    with pytest.raises(AirflowSkipException, match="nobody is asked"):
+        before_asking(0, "Spend 3 credits?", monkeypatch)
+
+
+def test_nobody_is_shown_an_old_question(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(AirflowFailException, match="approve what nobody has read"):
+        before_asking(3, "Spend 1 credits?", monkeypatch)
