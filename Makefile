@@ -7,7 +7,7 @@ AIRFLOW_DATE := 2026-11-20
 COVERAGE := 95
 # In the order that tests/conftest.py gives, so that the tests with a live Airflow, which mostly wait, begin early.
 RUN_TESTS := -n 3 --dist loadgroup --no-loadscope-reorder
-TESTS := $(RUN_TESTS) $(addprefix --ignore=tests/,benchmarks chaos distributed fuzz security stores)
+TESTS := $(RUN_TESTS) $(addprefix --ignore=tests/,benchmarks chaos distributed fuzz jobs security stores)
 
 # What tests/stores needs. The providers come without what they depend on, of which ObjectStoragePath needs little: with
 # all of it Google's alone brings ray and 60 clients.
@@ -38,7 +38,7 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 	"$$each" $(CHECK_PYTHON) 2>/dev/null && echo "$$each" && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-kills test-distributed test-stores test-security fuzz coverage chaos lint format docs bench test-matrix dist changelog clean
+.PHONY: help run ui test test-jobs test-kills test-distributed test-stores test-security fuzz coverage chaos lint format docs bench test-matrix dist changelog clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +51,9 @@ ui: $(VENV)/.installed ## Leave such an Airflow running for the browser, with li
 
 test: $(VENV)/.installed ## Run the tests, those in a real Airflow and in a browser included; 5 minutes
 	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest $(TESTS)
+
+test-jobs: $(VENV)/.installed ## Run the DAGs of the documentation in a real Airflow, and see its mails, metrics and spans arrive; 3 minutes
+	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest tests/jobs
 
 test-kills: $(VENV)/.installed ## Run the tests that kill processes of an Airflow: a short chaos, table to table, events; 3 minutes
 	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest $(RUN_TESTS) tests/chaos

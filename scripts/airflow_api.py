@@ -108,7 +108,7 @@ class AirflowApi:
 
     def unpause(self, dag_id: str) -> None:
         """Let the DAG's runs begin."""
-        self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+        self._check(self._patch(f"/dags/{dag_id}", {"is_paused": False}))
 
     def create_run(
         self,
@@ -145,16 +145,11 @@ class AirflowApi:
     def answer(self, dag_id: str, run_id: str, task_id: str, option: str) -> None:
         """Choose an option of a human-in-the-loop task, as its user would under Required actions.
 
-        Repeated after a database error: for its audit log see `create_run`. A 409 says that it was taken all the same.
+        A 409 says that it was taken all the same, by a request before that Airflow answered with an error.
         """
-        path = f"/api/v2{_task_path(dag_id, run_id, task_id)}/-1/hitlDetails"
-        for repeated in range(5):
-            response = self._http.patch(path, json={"chosen_options": [option]})
-            if repeated and response.status_code == httpx.codes.CONFLICT:
-                return
-            if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
-                break
-        self._check(response)
+        response = self._patch(f"{_task_path(dag_id, run_id, task_id)}/-1/hitlDetails", {"chosen_options": [option]})
+        if response.status_code != httpx.codes.CONFLICT:
+            self._check(response)
 
     def create_pool(self, name: str, slots: int, *, include_deferred: bool = False) -> None:
         """Create a pool of task slots."""
@@ -301,6 +296,14 @@ class AirflowApi:
             return missing
         self._check(response)
         return response.json() if response.content else None
+
+    def _patch(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+        """Send a change that may be repeated, up to five times after a database error: see `create_run`."""
+        for _ in range(5):
+            response = self._http.patch(f"/api/v2{path}", json=body)
+            if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
+                break
+        return response
 
     @staticmethod
     def _check(response: httpx.Response) -> None:

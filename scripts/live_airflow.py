@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -22,6 +22,7 @@ from scripts.guard import end_session, session_members
 
 __all__ = ["AirflowNotReadyError", "DagRunResult", "LiveAirflow", "TaskResult"]
 
+ASKING = ("awaiting_input", "deferred")  # states of a task that waits for a person; before Airflow 3.3 the second
 COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 # The guard gives Airflow 15 s to end by itself, then kills it.
 GUARD_SECONDS = 25.0
@@ -113,6 +114,25 @@ class LiveAirflow(AirflowApi):
         # Processes are left only where the guard itself was killed; its session id still finds them.
         if session_members(guard.pid) and (left := end_session(guard.pid, grace=5.0)):
             raise RuntimeError(f"Airflow processes outlived SIGKILL: {left}")
+
+    def answer_when_asked(
+        self, dag_id: str, run_id: str, task_id: str, option: str, timeout: float
+    ) -> dict[str, Any] | None:
+        """Wait for a human-in-the-loop task to ask, choose an option, and return the question.
+
+        Airflow fails a task that is resumed before its scheduler heard of the question, so its log is waited for.
+        """
+        known = f"TaskInstance Finished: dag_id={dag_id}, task_id={task_id}, run_id={run_id}, "
+
+        def is_waiting(run: DagRunResult) -> bool:
+            tries = [task.try_number for task in run.tasks if task.task_id == task_id and task.state in ASKING]
+            heard = [line for line in self.home.process_log.read_text(errors="replace").splitlines() if known in line]
+            return any(f"try_number={number}," in line for number in tries for line in heard)
+
+        self.wait_until(dag_id, run_id, is_waiting, timeout=timeout)
+        asked = self.question(dag_id, run_id, task_id)
+        self.answer(dag_id, run_id, task_id, option)
+        return asked
 
     @property
     def is_running(self) -> bool:

@@ -27,12 +27,15 @@ UV = Path(sys.executable).parent / "uv"
 
 @dataclass(frozen=True)
 class Cell:
-    """One Airflow on one Python, with its dependencies of that time, or ours as old or as new as they may be."""
+    """One Airflow on one Python, with its dependencies of that time, or ours as old or as new as they may be.
+
+    `whole`: with the tests that kill processes and those of the documentation's DAGs, which take long.
+    """
 
     airflow: str
     python: str
     dependencies: str = ""
-    kills: bool = False
+    whole: bool = False
 
     @property
     def name(self) -> str:
@@ -42,8 +45,8 @@ class Cell:
 
 # Not in here: Python 3.12, which no Debian release has; Airflow 3.1 on Python 3.14, which it does not support.
 CELLS = (
-    Cell("3.1.8", "3.11", kills=True),
-    Cell("3.3.2", "3.11", kills=True),
+    Cell("3.1.8", "3.11", whole=True),
+    Cell("3.3.2", "3.11", whole=True),
     Cell("3.2.2", "3.11"),
     Cell("3.1.8", "3.11", "lowest"),
     Cell("3.3.2", "3.11", "newest"),
@@ -130,7 +133,7 @@ def run(cell: Cell, tests: Sequence[str]) -> Outcome:
 
 def everything(cell: Cell) -> list[str]:
     """Return pytest's arguments for all the tests of a cell; stores have a target and an environment of their own."""
-    left_out = ["benchmarks", "distributed", "stores", *([] if cell.kills else ["chaos"])]
+    left_out = ["benchmarks", "distributed", "stores", *([] if cell.whole else ["chaos", "jobs"])]
     return [f"--ignore=tests/{folder}" for folder in left_out]
 
 

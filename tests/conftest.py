@@ -47,15 +47,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     repeated = [name for name, number in Counter(item.nodeid for item in items).items() if number > 1]
     assert not repeated, f"xdist would run only one test of each of these names: {repeated}"
     # Those with a live Airflow take longest: they begin first, while the other processes do the rest.
-    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    items.sort(key=lambda item: not is_live(item))
     for item in items:
-        live = "e2e" in item.path.parts
-        item.add_marker(pytest.mark.xdist_group("live" if live else str(item.path)))
+        item.add_marker(pytest.mark.xdist_group("live" if is_live(item) else str(item.path)))
+
+
+def is_live(item: pytest.Item) -> bool:
+    """Return whether a test has one of the two Airflows that live for a whole session."""
+    return not {"e2e", "jobs"}.isdisjoint(item.path.parts)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Let the live Airflow go first where tests run in several processes: all others have ended long before it."""
-    if "e2e" not in item.path.parts and os.environ.get("PYTEST_XDIST_WORKER") and os.nice(0) < _LOW:
+    if not is_live(item) and os.environ.get("PYTEST_XDIST_WORKER") and os.nice(0) < _LOW:
         os.nice(_LOW)
 
 

@@ -48,13 +48,9 @@ DAGS = {block.dag_id: block for block in BLOCKS if block.dag_id}
 
 
 def write_dags(folder: Path, data: Path) -> None:
-    """Write each DAG to a file, with a folder in place of /data.
-
-    The database is one of its own, and the watcher polls more often and begins ten minutes ago.
-    """
+    """Write each DAG to a file, with a folder in place of /data. The watcher polls more often and looks back."""
     for dag_id, block in DAGS.items():
         text = block.text.replace('"/data', f'"{data}')
-        text = text.replace('sql_conn_id="warehouse"', 'sql_conn_id="written"')
         text = text.replace('statuses=["completed"]', 'statuses=["completed"], poll_interval=2, look_back=600')
         (folder / f"{dag_id}.py").write_text(text, encoding="utf-8")
 

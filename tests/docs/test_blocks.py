@@ -1,6 +1,6 @@
 """Every block of code in the documentation is checked.
 
-The DAGs of the five jobs run in a real Airflow as well: tests/e2e/test_live_airflow.py.
+The DAGs of the five jobs run in a real Airflow as well: tests/jobs.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ NOT_CHECKED = {
     ("docs/transfers.md", "query ── SqlToMachFiveLeadsOperator"): "a drawing",
     ("docs/errors.md", "You have 0 credits remaining."): "an error's text: tests/api/test_error_matrix.py has them all",
     ("docs/telemetry.md", "statsd_exporter --statsd"): "a program of Prometheus that is not here",
-    ("docs/warehouse.md", "CREATE TABLE contacts"): "run on PostgreSQL in tests/e2e/test_live_airflow.py",
-    ("docs/warehouse.md", "SELECT email, step"): "run on PostgreSQL in tests/e2e/test_live_airflow.py",
+    ("docs/warehouse.md", "CREATE TABLE contacts"): "run on PostgreSQL in tests/jobs",
+    ("docs/warehouse.md", "SELECT email, step"): "run on PostgreSQL in tests/jobs",
 }
 
 

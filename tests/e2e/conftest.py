@@ -13,9 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from airflow import __version__ as airflow_version
-from packaging.version import Version
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
 
 from machfive_provider.api import protocol
@@ -25,10 +23,7 @@ from machfive_provider.api.models import Lead
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.live_airflow import LiveAirflow
 from tests.database_servers import postgres
-from tests.docs.pages import DAGS, blocks, write_dags
-from tests.e2e.mail_sink import MailSink, running_sink
 from tests.e2e.pictures import Photographer, chromium
-from tests.telemetry.receivers import Collector, StatsdServer, collector, statsd_server
 
 ROOT = Path(__file__).parents[2]
 DAG_IDS = (
@@ -51,7 +46,6 @@ DAG_IDS = (
     "e2e_not_ready",
     "e2e_start_from_trigger",
 )
-TELEMETRY_DAG = "e2e_telemetry"
 PAGE_DAG, PAGE_CONN, SHARDS = "e2e_page_shards", "machfive_shards", 20
 ODD_DAG = "e2e_page_states"
 NEW_CONN = "machfive_new"  # nothing was ever made in its workspace
@@ -101,12 +95,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def mails() -> Iterator[MailSink]:
-    with running_sink() as sink:
-        yield sink
-
-
-@pytest.fixture(scope="session")
 def warehouse() -> Iterator[Engine | None]:
     """Make a database of 600 people of yesterday, of whom one has opted out and one is there twice.
 
@@ -127,70 +115,18 @@ def warehouse() -> Iterator[Engine | None]:
 
 
 @pytest.fixture(scope="session")
-def statsd() -> Iterator[StatsdServer]:
-    with statsd_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def traces() -> Iterator[Collector]:
-    with collector() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def monitoring(statsd: StatsdServer, traces: Collector) -> dict[str, str]:
-    """Return the environment that makes Airflow send metrics with tags, and spans where its tasks have them."""
-    metrics = {
-        "AIRFLOW__METRICS__STATSD_ON": "True",
-        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
-        "AIRFLOW__METRICS__STATSD_PORT": str(statsd.port),
-        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
-    }
-    if Version(airflow_version).release < (3, 2):
-        return metrics
-    return metrics | {
-        "AIRFLOW__TRACES__OTEL_ON": "True",
-        "OTEL_TRACES_EXPORTER": "otlp_proto_http",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": traces.url,
-    }
-
-
-@pytest.fixture(scope="session")
-def written(tmp_path_factory: pytest.TempPathFactory, warehouse: Engine | None) -> Path:
-    """Do what the pages tell before their DAGs run; return the folder that stands in place of /data.
-
-    The people of docs/warehouse.md came yesterday, because a run is of the day before.
-    """
-    data = tmp_path_factory.mktemp("data")
-    (csv,) = blocks("docs/file.md", "csv")
-    (data / "leads.csv").write_text(csv.text, encoding="utf-8")
-    if warehouse:
-        with warehouse.connect().execution_options(isolation_level="AUTOCOMMIT") as server:
-            server.execute(text("CREATE DATABASE written"))
-        with create_engine(warehouse.url.set(database="written"), poolclass=NullPool).begin() as crm:
-            crm.exec_driver_sql(blocks("docs/warehouse.md", "sql")[0].text)
-            crm.execute(text("UPDATE contacts SET created_at = created_at - interval '1 day'"))
-    return data
-
-
-@pytest.fixture(scope="session")
 def live(
     sandbox: Sandbox,
     shards: Sandbox,
     demo: Sandbox,
     results: Path,
-    written: Path,
     warehouse: Engine | None,
-    mails: MailSink,
-    monitoring: dict[str, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[LiveAirflow]:
     hosts = (
         ("DEFAULT", sandbox.base_url, sandbox.workspaces[0].api_key),
         ("SECOND", sandbox.base_url, sandbox.workspaces[1].api_key),
         ("NEW", sandbox.base_url, sandbox.workspaces[2].api_key),
-        ("TELEMETRY", sandbox.base_url, sandbox.workspaces[0].api_key),
         ("SHARDS", shards.base_url, shards.api_key),
         ("DEMO", demo.base_url, demo.api_key),
         ("DOWN", "http://127.0.0.1:1", demo.api_key),
@@ -202,28 +138,15 @@ def live(
     if warehouse:
         fields = {"host": warehouse.url.host, "port": warehouse.url.port, "login": "airflow", "schema": "postgres"}
         connections["AIRFLOW_CONN_WAREHOUSE"] = json.dumps({"conn_type": "postgres", **fields})
-        connections["AIRFLOW_CONN_WRITTEN"] = json.dumps({"conn_type": "postgres", **fields, "schema": "written"})
-    # Loopback, so without TLS.
-    connections["AIRFLOW_CONN_SMTP_DEFAULT"] = json.dumps(
-        {
-            "conn_type": "smtp",
-            "host": "127.0.0.1",
-            "port": mails.port,
-            "extra": {"disable_ssl": True, "disable_tls": True},
-        }
-    )
     # A list that exists when the DAGs are parsed.
     with closing(MachFiveClient(ClientSettings(sandbox.base_url, sandbox.api_key))) as client:
         known = client.send(protocol.generate_batch(sandbox.campaign_id, [Lead("known@example.com")], None)).list_id
-    dags = tmp_path_factory.mktemp("written-dags")
-    write_dags(dags, written)
     airflow = LiveAirflow(
         tmp_path_factory.mktemp("airflow"),
-        [ROOT / "example_dags", Path(__file__).parent / "dags", dags],
-        wanted=(*DAG_IDS, *DAGS, PAGE_DAG, ODD_DAG, "machfive_notifications", TELEMETRY_DAG),
+        [ROOT / "example_dags", Path(__file__).parent / "dags"],
+        wanted=(*DAG_IDS, PAGE_DAG, ODD_DAG),
         users=USERS,
         env=connections
-        | monitoring
         | {
             "MACHFIVE_RESULTS": str(results),
             "MACHFIVE_E2E_LIST": known,

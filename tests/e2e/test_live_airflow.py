@@ -24,31 +24,25 @@ import psutil
 import pytest
 from cryptography.fernet import Fernet
 from packaging.version import Version
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import text
 from sqlalchemy.engine import Engine
 
 from machfive_provider.sandbox import Sandbox
 from scripts.airflow_api import FINISHED
 from scripts.guard import session_members
 from scripts.live_airflow import DagRunResult, LiveAirflow
-from tests.docs.pages import blocks
 from tests.e2e.conftest import DAG_IDS, ROOT
 
 pytestmark = pytest.mark.live
 TIMEOUT = 150.0
 LEADS = ROOT / "example_dags" / "data" / "leads.csv"
-WAITING = ("awaiting_input", "deferred")  # for a person: before Airflow 3.3 the second
 MEANT_TO_FAIL = ("e2e_payment_required", "e2e_forbidden", "e2e_rejected", "e2e_approval_timeout")
 ANSWERS = (
     ("machfive_approval", "approve", "Approve"),
     ("e2e_pipeline", "machfive.approve", "Approve"),
     ("e2e_rejected", "machfive.approve", "Reject"),
-    ("approved_emails", "machfive.approve", "Approve"),
 )
 BY_AN_EVENT = "machfive_drop_folder"
-# The DAGs of the documentation for its five jobs, with what they leave below the folder that stands for /data.
-CREATED = {"first_emails": "first*", "wait_for_list": "emails/*.csv", "approved_emails": "emails/manual*.csv"}
-SCHEDULED = {"emails_from_file": "emails/scheduled*.jsonl", "emails_to_warehouse": "machfive/emails_to_warehouse"}
 Finish = Callable[[str], DagRunResult]
 
 
@@ -84,12 +78,11 @@ def run_ids(live: LiveAirflow, faults: dict[str, Any], warehouse: Any, results: 
     shutil.copy(LEADS, results / "drop" / "leads.csv")
     (results / "drop" / "READY").touch()
     (results / "opt-outs.csv").write_text("email\nnobody@example.net\n", encoding="utf-8")
-    known = sorted({*DAG_IDS, *CREATED} - {BY_AN_EVENT} - ({"machfive_warehouse"} if warehouse is None else set()))
-    confs = {"wait_for_list": {"list_id": live.home.env["MACHFIVE_E2E_LIST"]}}
+    known = sorted({*DAG_IDS} - {BY_AN_EVENT} - ({"machfive_warehouse"} if warehouse is None else set()))
     # The interval of a run is that before its logical date.
     dates = {"machfive_warehouse": datetime.now(UTC)}
-    created = {dag_id: live.create_run(dag_id, confs.get(dag_id), logical_date=dates.get(dag_id)) for dag_id in known}
-    for dag_id in (BY_AN_EVENT, *created, *SCHEDULED, "on_finished_list"):
+    created = {dag_id: live.create_run(dag_id, logical_date=dates.get(dag_id)) for dag_id in known}
+    for dag_id in (BY_AN_EVENT, *created):
         live.unpause(dag_id)
     return created
 
@@ -97,23 +90,10 @@ def run_ids(live: LiveAirflow, faults: dict[str, Any], warehouse: Any, results: 
 @pytest.fixture(scope="module")
 def answers(live: LiveAirflow, run_ids: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Answer what people are asked, and return it by DAG. For late tests: by then most runs have ended."""
-    return {dag_id: answer(live, dag_id, run_ids[dag_id], task_id, option) for dag_id, task_id, option in ANSWERS}
-
-
-def answer(live: LiveAirflow, dag_id: str, run_id: str, task_id: str, option: str) -> dict[str, Any]:
-    """Answer as slowly as a person: Airflow fails a task that is resumed before its scheduler heard of the question."""
-
-    def is_waiting(run: DagRunResult) -> bool:
-        tries = [task.try_number for task in run.tasks if task.task_id == task_id and task.state in WAITING]
-        known = f"TaskInstance Finished: dag_id={dag_id}, task_id={task_id}, run_id={run_id}, "
-        heard = [line for line in live.home.process_log.read_text(errors="replace").splitlines() if known in line]
-        return any(f"try_number={number}," in line for number in tries for line in heard)
-
-    live.wait_until(dag_id, run_id, is_waiting, timeout=TIMEOUT)
-    asked = live.question(dag_id, run_id, task_id)
-    assert asked
-    live.answer(dag_id, run_id, task_id, option)
-    return asked
+    asked = {}
+    for dag_id, task_id, option in ANSWERS:
+        asked[dag_id] = live.answer_when_asked(dag_id, run_ids[dag_id], task_id, option, TIMEOUT)
+    return {dag_id: question for dag_id, question in asked.items() if question}
 
 
 @pytest.fixture(scope="module")
@@ -372,32 +352,6 @@ def test_a_dropped_file_starts_a_run(finish: Finish, results: Path) -> None:
     assert sorted(each.name for each in (results / "drop").iterdir()) == ["emails", "taken"]
 
 
-@pytest.mark.parametrize("dag_id", [*CREATED, *SCHEDULED])
-def test_the_dags_of_the_documentation_work(
-    dag_id: str, finish: Finish, answers: dict[str, Any], written: Path, warehouse: Engine | None
-) -> None:
-    if dag_id == "emails_to_warehouse" and warehouse is None:
-        pytest.skip("PostgreSQL is not installed")
-    assert finish(dag_id).state == "success"
-    assert list(written.glob((CREATED | SCHEDULED)[dag_id]))
-    if dag_id == "emails_to_warehouse" and warehouse:
-        with create_engine(warehouse.url.set(database="written"), poolclass=NullPool).connect() as database:
-            rows = database.exec_driver_sql(blocks("docs/warehouse.md", "sql")[1].text).fetchall()
-        people = ("dana.reyes@example.com", "li.wei@example.org")
-        assert [row[:2] for row in rows] == [(email, step) for email in people for step in (1, 2, 3)]
-
-
-def test_the_documentation_s_watcher_exports_what_the_hook_has_bought(
-    live: LiveAirflow, run_ids: dict[str, str], sandbox: Sandbox, connect: Callable[..., None], written: Path
-) -> None:
-    connect(sandbox)
-    (_, code, _) = blocks("docs/events.md", "python")
-    exec(code.text, {})
-    path = written / "finished" / f"{sandbox.purchases[-1].list_id}.jsonl"
-    live.wait_for("export of the list", path.exists, timeout=TIMEOUT)
-    assert [each["email"] for each in read_jsonl(path)] == ["dana.reyes@example.com"]
-
-
 def test_nothing_listens_beyond_loopback(live: LiveAirflow, run_ids: dict[str, str]) -> None:
     listening = set()
     for process in session_members(live.session_id):
@@ -439,7 +393,8 @@ def test_a_cleared_pipeline_delivers_again_and_buys_nothing(
     path.unlink()
     live.clear(run.dag_id, run.run_id)
     # What the run has bought is found only after the check: it asks as if nothing were bought yet.
-    asked = answer(live, run.dag_id, run.run_id, "machfive.approve", "Approve")
+    asked = live.answer_when_asked(run.dag_id, run.run_id, "machfive.approve", "Approve", TIMEOUT)
+    assert asked
     assert asked["subject"] == answers["e2e_pipeline"]["subject"]
     assert live.wait(run.dag_id, run.run_id, TIMEOUT).state == "success"
     again = live.xcom(run.dag_id, run.run_id, "machfive.summary", "machfive_summary")

@@ -197,13 +197,14 @@ def test_the_csv_is_downloaded_from_within_airflow(opened: Any, page: Any):
 
 def test_what_cannot_be_read_is_said(opened: Any, shards: Sandbox, shoot: Callable[..., None], page: Any):
     """A wrong key, too many requests and an unreachable server each say what to do; what was read stays."""
+    frame = opened()
     for name, fault, text in (
         ("limited", {"status": 429, "code": "RATE_LIMITED"}, "spread the load"),
         ("refused", {"status": 401, "code": "UNAUTHORIZED"}, "Put a valid API key"),
         ("broken", {"status": 503}, "503"),
     ):
         shards.fault("status", endpoint="lists", times=None, **fault)
-        frame = opened()
+        frame.locator("#refresh").click()
         sync_api.expect(frame.locator(".notice.error")).to_contain_text(text, timeout=WAIT)
         sync_api.expect(frame.locator("tr[data-key]").first).to_be_visible()
         shoot(name, f"?conn={PAGE_CONN}", twice=name == "refused")

@@ -1,4 +1,4 @@
-"""What operators tell OpenLineage, without a run around them; real runs are in test_dag_run.py."""
+"""What operators tell OpenLineage, without a run around them; real runs are in tests/jobs."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from scripts.airflow_api import FINISHED
 from scripts.live_airflow import LiveAirflow
+from tests.jobs.conftest import TELEMETRY_DAG
 from tests.telemetry.receivers import Collector, StatsdServer
 
 pytestmark = pytest.mark.live
@@ -18,8 +19,8 @@ TIMEOUT = 150.0
 
 @pytest.fixture(scope="module")
 def finished(live: LiveAirflow) -> None:
-    run_id = live.trigger("e2e_telemetry")
-    run = live.wait_until("e2e_telemetry", run_id, lambda run: run.state in FINISHED, timeout=TIMEOUT)
+    run_id = live.trigger(TELEMETRY_DAG)
+    run = live.wait_until(TELEMETRY_DAG, run_id, lambda run: run.state in FINISHED, timeout=TIMEOUT)
     assert run.state == "success"
 
 

@@ -9,7 +9,7 @@ from machfive_provider.sensors.lead_list import MachFiveListSensor
 
 COMMON = {"machfive_conn_id": "machfive_telemetry", "deferrable": True}
 
-with DAG("e2e_telemetry", schedule=None):
+with DAG("telemetry", schedule=None):
     submit = MachFiveGenerateBatchOperator(
         task_id="submit",
         leads=[{"email": "tove@example.com", "name": "Tove Quist"}],

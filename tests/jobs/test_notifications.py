@@ -10,17 +10,17 @@ import pytest
 
 from machfive_provider.sandbox import Sandbox
 from scripts.live_airflow import LiveAirflow
-from tests.e2e.mail_sink import MailSink
+from tests.jobs.conftest import MAIL_DAG
+from tests.jobs.mail_sink import MailSink
 
 pytestmark = pytest.mark.live
-DAG_ID = "machfive_notifications"
 TIMEOUT = 150.0
 
 
 def mail_of_a_failed_run(live: LiveAirflow, mails: MailSink, run_id: str) -> tuple[str, str]:
     """Run the example until it fails; return the mail's subject and the text of its first line."""
-    live.trigger(DAG_ID, run_id=run_id)
-    assert live.wait(DAG_ID, run_id, TIMEOUT).state == "failed"
+    live.trigger(MAIL_DAG, run_id=run_id)
+    assert live.wait(MAIL_DAG, run_id, TIMEOUT).state == "failed"
     # Airflow calls the notifier after it has reported the state.
     mail = mails.next_mail(TIMEOUT)
     body = mail.get_body()
@@ -43,10 +43,10 @@ def test_a_refused_purchase_is_told_with_reason_cost_and_remedy(
 
 
 def test_what_is_found_after_the_wait_names_its_list_and_the_file_of_missing_leads(
-    live: LiveAirflow, mails: MailSink, sandbox: Sandbox, results: Path
+    live: LiveAirflow, mails: MailSink, sandbox: Sandbox, data: Path
 ) -> None:
     sandbox.fault("lose_leads", "generate-batch", count=2, contains="leads-missing")
     _, line = mail_of_a_failed_run(live, mails, "leads-missing")
-    list_id = live.xcom(DAG_ID, "leads-missing", "write_emails", "machfive_batch")["list_id"]
+    list_id = live.xcom(MAIL_DAG, "leads-missing", "write_emails", "machfive_batch")["list_id"]
     assert f"list {list_id} lacks 2 of the 58 leads" in line
-    assert str(results / "emails-leads-missing.jsonl.missing.csv") in line
+    assert str(data / "emails-leads-missing.jsonl.missing.csv") in line

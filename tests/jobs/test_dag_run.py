@@ -1,7 +1,7 @@
 """What a statsd server, an OpenTelemetry collector and OpenLineage's file transport get from real runs of tasks.
 
 The runs are those of ``dag.test()``, in a process of its own, because Airflow reads its settings once. The same from a
-triggerer and workers in processes of their own: tests/e2e/test_telemetry.py.
+triggerer and workers in processes of their own: test_telemetry.py.
 """
 
 from __future__ import annotations
