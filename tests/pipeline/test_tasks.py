@@ -169,6 +169,20 @@ def before_asking(credits_needed: int, stored: str, monkeypatch: pytest.MonkeyPa
     task._pre_execute_hook(context)
 
 
+@pytest.mark.parametrize(
+    ("leads", "credits_needed", "question"),
+    [
+        (1, 1, "Spend 1 credit on 1 lead, campaign Spring Outreach?"),
+        (57, 114, "Spend 114 credits on 57 leads, campaign Spring Outreach?"),
+    ],
+)
+def test_a_person_is_asked_in_a_sentence(leads: int, credits_needed: int, question: str):
+    found = {"leads": leads, "credits": credits_needed, "campaign_name": "Spring Outreach"}
+    task = ask_for_approval(SimpleNamespace(task_id="check"), "approve", None)
+    ti = SimpleNamespace(xcom_pull=lambda task_ids: found)
+    assert task.render_template(task.subject, {"ti": ti}) == question
+
+
 def test_nobody_is_asked_about_nothing(monkeypatch: pytest.MonkeyPatch):
     before_asking(3, "Spend 3 credits?", monkeypatch)
     with pytest.raises(AirflowSkipException, match="nobody is asked"):

@@ -319,8 +319,8 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         if self.max_credits is not None and cost > self.max_credits:
             doubled = " (enrichment_enabled counts each lead twice)" if cost > leads else ""
             raise exceptions.InvalidLeadsError(
-                f"{leads} leads cost {cost} credits{doubled}, more than max_credits={self.max_credits} "
-                "allows. Nothing was sent. Submit fewer leads or raise max_credits."
+                f"{counted(leads, 'lead')} cost {counted(cost, 'credit')}{doubled}, more than "
+                f"max_credits={self.max_credits} allows. Nothing was sent. Submit fewer leads or raise max_credits."
             )
         return cost
 

@@ -19,7 +19,8 @@ __all__ = ["ask_for_approval"]
 
 # Both are templates, in which "found" is what the check has returned.
 _SUBJECT = (
-    "Spend {{ found.credits }} credits on {{ found.leads }} leads, "
+    "Spend {{ found.credits }} credit{{ '' if found.credits == 1 else 's' }} "
+    "on {{ found.leads }} lead{{ '' if found.leads == 1 else 's' }}, "
     "campaign {{ found.campaign_name or found.campaign_id }}?"
 )
 _BODY = """{{ found.summary }}
