@@ -101,7 +101,7 @@ bench: $(VENV)/.installed ## Measure everything beside its peers and write docs/
 	EXCLUDE_NEWER=$(AIRFLOW_DATE) $(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
 
 # Longer than that the first time: it makes the environments, and for Python 3.13 and 3.14 a Debian each (by root).
-test-matrix: $(UV) ## Run the tests with every supported Airflow, Python and set of dependencies (ONLY=3.3.2-3.14: one); an hour
+test-matrix: $(UV) ## Run the tests with every supported Airflow, Python and set of dependencies (ONLY=3.3.2-3.14: one); 50 minutes
 	$(BIN)/python -m scripts.matrix $(if $(ONLY),--only $(ONLY))
 
 # Of what git knows, as it is staged: caches and a developer's own files are left out. The build tools are installed as of
