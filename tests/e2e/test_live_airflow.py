@@ -380,7 +380,14 @@ def test_key_is_nowhere(
     files = [path for folder in (live.home.path, results) for path in folder.rglob("*") if path.is_file()]
     assert live.home.database in files
     assert any(path.is_relative_to(live.home.logs) and ".trigger." in path.name for path in files)
-    assert [path for path in files if any(key in path.read_bytes() for key in keys)] == []
+    assert [path for path in files if any(key in bytes_of(path) for key in keys)] == []
+
+
+def bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # SQLite removes its -wal, Airflow its process ids
+        return b""
 
 
 def test_a_cleared_pipeline_delivers_again_and_buys_nothing(

@@ -311,7 +311,7 @@ def test_a_cut_tag_without_a_response_stops_the_buying(stored: bool, task: Calla
     each.lose_response(accepted=True)
     for _ in range(2):
         clock.advance(1000)
-        with pytest.raises(exceptions.AmbiguousSubmissionError, match=f"names of lists {each.lists[0]} were cut"):
+        with pytest.raises(exceptions.AmbiguousSubmissionError, match=f"cut the names of lists {each.lists[0]} within"):
             each.run()()
     each.sandbox.rename(each.lists[0], str(each.sandbox.purchases[0].list_name))
     assert each.run()() == each.lists[0]

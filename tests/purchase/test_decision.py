@@ -241,7 +241,9 @@ CUT = LeadList("cut-1", "processing", custom_name=RETRY.list_name(RETRY.tag(1))[
 def test_a_cut_tag_stops_the_buying(absent_since: float | None):
     cut = (CUT, replace(CUT, id="cut-2"))
     for record in (None, intent()):
-        with pytest.raises(exceptions.AmbiguousSubmissionError, match="names of lists cut-1, cut-2 were cut") as caught:
+        with pytest.raises(
+            exceptions.AmbiguousSubmissionError, match="cut the names of lists cut-1, cut-2 within"
+        ) as caught:
             decide(record=record, absent_since=absent_since, cut_off=cut)
         assert caught.value.retryable
         assert str(RETRY.tag(1)) in str(caught.value)

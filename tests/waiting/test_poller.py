@@ -222,6 +222,16 @@ async def test_only_news_wakes_a_waiter(workspace: Sandbox):
         assert (await moved).processing_status == "pending"
 
 
+async def test_a_waiter_hears_of_the_poll_at_the_deadline(workspace: Sandbox):
+    (list_id,) = await buy(workspace)
+    deadline = time.time() + 100
+    async with shared_poller(CONN_ID) as poller:
+        times = {"interval": INTERVAL, "deadline": deadline, "quiet_until": deadline + 300}
+        polled = await poller.next_poll(list_id, 0, known="processing", **times)
+    assert polled.processing_status == "processing"
+    assert time.time() == pytest.approx(deadline, abs=0.01)
+
+
 @pytest.mark.parametrize("interval", [1.0, 20.0, 3600.0, 1e6])
 async def test_the_last_poll_is_at_the_deadline(interval: float, workspace: Sandbox):
     lists = await buy(workspace, 5)

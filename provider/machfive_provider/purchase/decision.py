@@ -1,29 +1,36 @@
 """Decides whether a try adopts a list, buys the batch, waits or fails. Pure: no I/O, no clock.
 
 A *purchase* is one batch of leads for one task in one DAG run, whatever the map index: mapped leads may come in another
-order at a retry, so two map indexes with equal leads share one list. A *round* is the first try with its automatic
-retries, or those after a clear (``Purchase.round``). Each further list of a purchase has the next *generation*: after a
-failure, or after a clear with ``resubmit``. The rules of :func:`decide_purchase`; the first that applies decides:
+order at a retry, so two map indexes with equal leads share one list.
 
-1. At least one list of this purchase has not failed: adopt the best of those. Those of the own round come first;
-   without any, those of the round with the newest list (with ``on_existing_list="resubmit"`` none). Of one round,
-   completed ones come first, then the oldest. ``on_existing_list="fail"`` fails instead, unless an earlier try of the
-   own round bought it.
+A *round* is the first try with its automatic retries, or the try after a clear with its retries (``Purchase.round``).
+It is numbered by Airflow's ``max_tries``, which a clear raises. With ``retries=2``, tries 1 to 3 are round 2; cleared
+after try 3, tries 4 to 6 are round 5.
+
+Each further list of a purchase has the next *generation*: it is bought after a failure, or after a clear with
+``on_existing_list="resubmit"``.
+
+A POST is *answered* once a response or a search has named the list that it bought.
+
+The rules of :func:`decide_purchase`; the first that applies decides:
+
+1. A list of this purchase has not failed: adopt one.
+   Lists of the own round come first. Without any, it is one of the round with the newest list; with ``resubmit`` no
+   list of another round is adopted. Within a round completed lists come first, then the oldest.
+   With ``on_existing_list="fail"`` the try fails instead, unless an earlier try of the own round bought the list.
 2. More generations of the own round failed than ``max_resubmissions``: fail, no retry.
 3. An earlier try of the own round bought a list for this task and map index with another campaign, other leads or
    options, and that list has not failed: fail, no retry. Buying the changed batch too would pay for most leads twice.
-4. Every POST of earlier tries is known to be answered, or none was sent: buy. A POST is *answered* once a response or a
-   search has named its list. Without a record (Airflow before 3.3, an emptied store), or with one for other leads in a
-   mapped task, one may be unanswered. Under ``resubmit`` the POSTs of other rounds on record do not count.
-5. A POST may be unanswered, and the search showed a list whose tag was cut off by the server: it may be ours, so fail
-   this try.
-6. A POST may be unanswered, and this try has searched for its list for less than :func:`shows_within`, 2 minutes, or
-   12 where it may have been of a single lead: wait.
-7. A POST may be unanswered, but no list has shown up for that long, so it was very likely not accepted: buy, with a
-   warning that the batch may be paid for twice.
-
-A round is named by Airflow's ``max_tries``. For example with ``retries=2``: tries 1 to 3 are round 2; cleared after
-try 3, tries 4 to 6 are round 5.
+   (Another map index buys other leads anyway.)
+4. All POSTs of earlier tries are known to be answered, or none was sent: buy. It is not known without a record (Airflow
+   before 3.3, an emptied store), or in a mapped task whose record names no list or a list of other leads. With
+   ``resubmit`` a POST of another round does not count.
+5. A POST may be unanswered, and the search showed a list whose tag was cut off by the server: that list may be the
+   POST's, so fail this try.
+6. A POST may be unanswered, and this try has searched for the POST's list for less than :func:`shows_within`, 2
+   minutes, or 12 where the POST may have been of a single lead: wait. Each try counts anew.
+7. A POST may be unanswered, but its list has not shown up for that long, so it was very likely not accepted: buy, with
+   a warning that the batch may be paid for twice.
 
 ``tests/purchase/test_small_worlds.py`` tries the rules against every course of events, up to four tries.
 """
@@ -48,11 +55,11 @@ __all__ = ["Adopt", "Buy", "Found", "SearchResult", "WaitForUnanswered", "by_age
 
 # Seconds after which the list of an unanswered POST is taken as not bought. The two minutes are our margin. A POST to
 # generate, for a single lead, may take ten minutes (docs/api.md), so its list may show up that much later.
-_BATCH_SHOWS_WITHIN, _SINGLE_SHOWS_WITHIN = 120.0, 720.0
+_BATCH_SHOWS_WITHIN, _SINGLE_SHOWS_WITHIN = 120.0, 120.0 + 600.0
 
 
 class Found(NamedTuple):
-    """A list that this task bought, with the tag in its name or on record."""
+    """A list that this task bought. Its tag is that in its name, or that with which the record names its id."""
 
     tag: Tag
     lead_list: LeadList
@@ -86,8 +93,10 @@ class Adopt:
 class Buy:
     """Send the POST.
 
+    :param generation: of the list that is bought
     :param may_be_duplicate: whether an earlier POST may have been accepted although its list never showed up
-    :param after_failure: whether the lists of the own round have failed, or all if it has none
+    :param after_failure: whether this replaces lists that have failed: those of the own round, or of all rounds if the
+        own has none
     """
 
     generation: int
@@ -101,7 +110,7 @@ class WaitForUnanswered:
 
     :param absent_since: epoch seconds of this try's first search without the list
     :param until: epoch seconds from which on a search without the list means: buy
-    :param known: ids of the lists that the search has found
+    :param known: ids of the lists that the search has found; the trigger waits for others
     """
 
     generation: int
@@ -142,7 +151,8 @@ def decide_purchase(
 
 def shows_within(purchase: Purchase, record: Record | None) -> float:
     """Return the seconds within which the list of an unanswered POST shows up, by the call that was made."""
-    may_be_single = purchase.one_lead  # the record of a mapped task may be of other leads
+    # A task of one lead may have made either call. The record says which; in a mapped task it may be of other leads.
+    may_be_single = purchase.one_lead
     if record and record.phase == INTENT and purchase.map_index is None:
         may_be_single = record.call == SINGLE
     return _SINGLE_SHOWS_WITHIN if may_be_single else _BATCH_SHOWS_WITHIN
@@ -158,14 +168,14 @@ def _adoptable(purchase: Purchase, ours: Sequence[Found]) -> list[Found]:
     usable = [found for found in ours if not found.lead_list.is_failed]
     candidates = [found for found in usable if found.tag.round == purchase.round]
     if not candidates and usable and purchase.on_existing_list != "resubmit":
-        last = max(usable, key=lambda found: (by_age(found.lead_list), found.tag.round))
-        candidates = [found for found in usable if found.tag.round == last.tag.round]
+        newest = max(usable, key=lambda found: (by_age(found.lead_list), found.tag.round))
+        candidates = [found for found in usable if found.tag.round == newest.tag.round]
     return sorted(candidates, key=lambda found: (not found.lead_list.is_completed, *by_age(found.lead_list)))
 
 
 def _adopt(purchase: Purchase, adoptable: Sequence[Found]) -> Adopt:
     (tag, chosen), *others = adoptable
-    # The first try has none before it: its list was bought before the run was created again under its run_id.
+    # A list that a run's first try finds is of a run of the same run_id that was deleted.
     by_earlier_try = purchase.try_number > 1 and tag.round == purchase.round
     if purchase.on_existing_list == "fail" and not by_earlier_try:
         raise exceptions.MachFivePermanentError(
@@ -193,12 +203,12 @@ def _refuse_changes(purchase: Purchase, lists: Iterable[Found]) -> None:
     for tag, each in lists:
         of_this_round = (tag.round, tag.map_index) == (purchase.round, purchase.map_index)
         if of_this_round and tag.what != purchase.what and not each.is_failed:
-            shared = " If another Airflow deployment uses this workspace, give each connection a namespace of its own."
+            hint = " If another Airflow deployment uses this workspace, give each connection a namespace of its own."
             raise exceptions.MachFivePermanentError(
                 "Leads, options or campaign changed between two tries. Nothing was spent now.",
-                remedy="If it is meant, clear this task now that it has failed; else give every try of a run the same. "
-                f"Already bought: list {each.id} ({each.custom_name!r}, {each.processing_status}); this try would buy "
-                f"{purchase.tag(1)} as well.{shared if purchase.namespace is None else ''}",
+                remedy="If it is meant, clear this task now that it has failed; else give every try of a run the same "
+                f"leads and options. Already bought: list {each.id} ({each.custom_name!r}, {each.processing_status}); "
+                f"this try would buy {purchase.tag(1)} as well.{hint if purchase.namespace is None else ''}",
             )
 
 
@@ -227,7 +237,7 @@ def _cut_off_error(tag: str, cut_off: Iterable[LeadList]) -> exceptions.Ambiguou
     """Rule 5: waiting would not help, because the list of the earlier POST may be one of these."""
     ids = ", ".join(each.id for each in cut_off)
     return exceptions.AmbiguousSubmissionError(
-        f"An earlier try may have bought this batch, and the names of lists {ids} were cut by the server within the "
-        f"tag, which would be {tag}: one of them may be ours, so nothing was sent. Look at them in the MachFive app: "
+        f"An earlier try may have bought this batch, and the server cut the names of lists {ids} within the tag. "
+        f"The whole tag is {tag}. One of them may be ours, so nothing was sent. Look at them in the MachFive app: "
         "rename ours so that its name holds the tag, and the others so that they do not end in '[af1:…'."
     )

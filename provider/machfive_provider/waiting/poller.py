@@ -1,18 +1,21 @@
 """One poller for all triggers of a connection in a triggerer: it polls all their lists together, in rounds.
 
-A trigger asks for the next poll of a list. A poll that shows the status which the trigger knows already is not handed
-to it, until the trigger wants to log again that it waits; the poller polls again. A round takes what is due:
+A trigger asks for the next poll of a list and waits. It gets the first poll that shows another status than the one it
+knows, an error, or the first one after it wants to log again that it waits. Until then the poller keeps polling. A
+round takes the lists that are due:
 
 1. One or two lists are asked for by id. For more, pages of a hundred lists are read (``docs/api.md``: ``GET /lists``):
-   for n lists that are due, 2 + n/10 pages at most, so that pages which show none of them add little to the requests
-   by id that follow. What a page shows counts for all triggers, due or not.
-2. Pages may not show a list that is due: it has ended, it moved between two pages, or the limit was reached before it.
-   It is asked for by id. An end seen on a page is not used: only the list itself has the counts of leads and emails.
+   for n lists that are due, 2 + n/10 pages at most, so pages that show none of them cost little beside n requests by
+   id. What a page shows counts for all triggers, due or not.
+2. Pages may not show a list that is due: it has ended, it moved between two pages, or the limit of pages was reached.
+   It is asked for by id. So is a list that a page shows as ended: only the list itself has the counts of leads and
+   emails.
 3. After eight requests by id that failed for now (5xx, 429, no response), and none that succeeded, the API is taken to
    be down: the lists that are left in the round get the last error without a request.
 
-A round uses nothing of earlier rounds but the status last seen of each list. Only GETs are sent, so a trigger that runs
-twice, as after the loss of a triggerer, does no harm.
+Rounds may overlap: a response that is long in coming holds up no later round. A round knows nothing of earlier ones but
+what each trigger says it knows. Only GETs are sent, so a trigger that runs twice, as after the loss of a triggerer,
+does no harm.
 """
 
 from __future__ import annotations
@@ -44,15 +47,15 @@ _NEVER = float("inf")
 
 
 @dataclass(slots=True, eq=False)
-class _PollRequest:
-    """One trigger's request for the next poll that it does not know yet. Times are on the loop's clock.
+class _Waiter:
+    """A trigger that waits for the next poll of a list. Times are on the loop's clock.
 
     :param answer: what the poll has found; set once
     :param interval: seconds between polls
     :param due: when the next poll is due; ``_NEVER`` while the list is being asked for, and after the answer
     :param deadline: when the last poll is due, whatever the interval
     :param known: the status last seen, None if none was
-    :param quiet_until: until then a poll that shows ``known`` again is not an answer; not later than the deadline
+    :param quiet_until: until then a poll that shows ``known`` again is not an answer; at the deadline every poll is one
     """
 
     answer: asyncio.Future[LeadList | MachFiveError]
@@ -69,11 +72,11 @@ class _PollRequest:
         """
         if isinstance(polled, LeadList) and polled.processing_status == self.known and now < self.quiet_until:
             self.due = min(now + self.interval, self.deadline)
-        else:
-            self.due = _NEVER
-            if not self.answer.done():
-                self.answer.set_result(polled)
-        return self.due != _NEVER
+            return True
+        self.due = _NEVER
+        if not self.answer.done():
+            self.answer.set_result(polled)
+        return False
 
 
 class SharedPoller:
@@ -87,7 +90,7 @@ class SharedPoller:
         self._loop = asyncio.get_running_loop()
         # An empty context: what is logged in a round belongs to the triggerer, not to the task that came first.
         self._context = contextvars.Context()
-        self._requests: dict[str, list[_PollRequest]] = {}
+        self._waiters: dict[str, list[_Waiter]] = {}
         self._round_tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._next_round_at = self._gap = _NEVER
@@ -103,36 +106,37 @@ class SharedPoller:
         known: str | None = None,
         quiet_until: float = 0.0,
     ) -> LeadList | MachFiveError:
-        """Return the next poll of a list that shows more than ``known``: the list, or why it could not be read.
+        """Return the first poll of a list that shows another status than ``known``: the list, or why it was not read.
 
-        :param after: seconds until the first poll; it comes sooner if it can join others'
+        :param after: seconds until the first poll; it comes sooner if it can join another trigger's
         :param interval: seconds between polls from then on
         :param deadline: epoch seconds at which the last poll is due, whatever the interval
         :param known: the status last seen, None if none was
-        :param quiet_until: epoch seconds; until then a poll that shows ``known`` again is not returned. Not later than
-            the deadline
+        :param quiet_until: epoch seconds; until then a poll that shows ``known`` again is not returned; one at the
+            deadline is
         :raises ConfigurationError: if the id is no UUID
         """
         list_id = protocol.check_uuid("list_id", list_id)
         now = self._loop.time()
-        to_loop_clock = now - time.time()
-        request = _PollRequest(
+        loop_minus_epoch = now - time.time()
+        last_at = deadline + loop_minus_epoch
+        waiter = _Waiter(
             answer=self._loop.create_future(),
             interval=interval,
-            due=min(now + after, max(now, deadline + to_loop_clock)),
-            deadline=deadline + to_loop_clock,
+            due=min(now + after, max(now, last_at)),
+            deadline=last_at,
             known=known,
-            quiet_until=quiet_until + to_loop_clock,
+            quiet_until=min(quiet_until + loop_minus_epoch, last_at),
         )
-        self._requests.setdefault(list_id, []).append(request)
+        self._waiters.setdefault(list_id, []).append(waiter)
         self._gap = min(self._gap, _gap_for(interval))
-        self._plan(request)
+        self._plan(waiter)
         try:
-            return await request.answer
+            return await waiter.answer
         finally:
-            self._requests[list_id].remove(request)
-            if not self._requests[list_id]:
-                del self._requests[list_id]
+            self._waiters[list_id].remove(waiter)
+            if not self._waiters[list_id]:
+                del self._waiters[list_id]
 
     async def close(self) -> None:
         """Stop polling."""
@@ -144,11 +148,11 @@ class SharedPoller:
 
     # --- when there is a round
 
-    def _plan(self, request: _PollRequest) -> None:
-        """Have a round when a request is due, unless one comes sooner."""
+    def _plan(self, waiter: _Waiter) -> None:
+        """Have a round when a poll is due, unless one comes sooner."""
         # A poll at the deadline, the last one, waits for no gap.
-        is_last = request.due >= request.deadline
-        at = request.due if is_last else max(request.due, self._last_round_at + self._gap)
+        is_last = waiter.due >= waiter.deadline
+        at = waiter.due if is_last else max(waiter.due, self._last_round_at + self._gap)
         if at < self._next_round_at:
             if self._timer:
                 self._timer.cancel()
@@ -158,18 +162,18 @@ class SharedPoller:
     def _begin_round(self) -> None:
         # asyncio may call a timer slightly early.
         now = self._last_round_at = max(self._loop.time(), self._next_round_at)
-        requests = [request for each in self._requests.values() for request in each]
-        self._gap = _gap_for(min((each.interval for each in requests), default=0.0))
-        # What is due before the next round can be joins this one.
+        waiters = [waiter for each in self._waiters.values() for waiter in each]
+        self._gap = _gap_for(min((waiter.interval for waiter in waiters), default=0.0))
+        # A poll that falls due before the next round may begin is part of this one.
         soon = now + self._gap
-        due = [list_id for list_id, each in self._requests.items() if any(request.due <= soon for request in each)]
+        due = [list_id for list_id, each in self._waiters.items() if any(waiter.due <= soon for waiter in each)]
         for list_id in due:
-            for request in self._requests[list_id]:
-                request.due = _NEVER
+            for waiter in self._waiters[list_id]:
+                waiter.due = _NEVER
         self._timer, self._next_round_at = None, _NEVER
-        for request in requests:
-            if request.due != _NEVER:
-                self._plan(request)
+        for waiter in waiters:
+            if waiter.due != _NEVER:
+                self._plan(waiter)
         if due:
             # A task of its own: one answer that is long in coming must hold up no later round.
             task = self._loop.create_task(self._run_round(due))
@@ -178,35 +182,34 @@ class SharedPoller:
 
     # --- one round
 
-    def _is_requested(self, list_id: str) -> bool:
-        return list_id in self._requests
+    def _is_awaited(self, list_id: str) -> bool:
+        return list_id in self._waiters
 
     async def _run_round(self, due: list[str]) -> None:
         try:
             left = due if len(due) <= _FEW else await self._read_pages(due)
             await self._poll_by_id(left)
-        except MachFiveError as error:  # final for all: the key is refused, or the connection is gone
+        except MachFiveError as error:  # UnauthorizedError or ConfigurationError: final for all lists
             for list_id in due:
                 self._hand_out(list_id, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the triggers must hear of it, not hang
-            for request in (request for list_id in due for request in self._requests.get(list_id, ())):
-                if not request.answer.done():
-                    request.answer.set_exception(error)
+            for waiter in (waiter for list_id in due for waiter in self._waiters.get(list_id, ())):
+                if not waiter.answer.done():
+                    waiter.answer.set_exception(error)
 
     def _hand_out(self, list_id: str, polled: LeadList | MachFiveError) -> None:
         now = self._loop.time()
-        for request in self._requests.get(list_id, ()):
-            if request.answer_or_postpone(polled, now):
-                self._plan(request)
+        # Also to triggers that have come while the request was under way.
+        for waiter in self._waiters.get(list_id, ()):
+            if waiter.answer_or_postpone(polled, now):
+                self._plan(waiter)
 
     async def _read_pages(self, due: list[str]) -> list[str]:
         """Read pages until they have shown every list that is due, or have been enough; return those not shown."""
         unseen, pages_left = set(due), len(due) // _LISTS_FOR_A_PAGE + 2
-        last_seen = Counter(
-            request.known for list_id in due for request in self._requests.get(list_id, ()) if request.known
-        )
-        # The status that most lists had first. Lists in a status that the contract does not know have pages as well.
-        for status in sorted({*RUNNING, *last_seen}, key=lambda each: (-last_seen[each], each)):
+        known = Counter(waiter.known for list_id in due for waiter in self._waiters.get(list_id, ()) if waiter.known)
+        # First the status that most triggers know. A status that the contract does not name has pages as well.
+        for status in sorted({*RUNNING, *known}, key=lambda each: (-known[each], each)):
             offset, more = 0, True
             while more and unseen and pages_left:
                 # At once: the pages that the unseen lists would fill (rounded up), if all were in this status.
@@ -221,7 +224,10 @@ class SharedPoller:
         return list(unseen)
 
     async def _read_page(self, status: str, offset: int) -> tuple[set[str], int | None]:
-        """Read a page and tell what it shows; return the lists shown in work, and its length, None if it failed."""
+        """Read a page and hand out what it shows; return the lists that have not ended, and its length.
+
+        The length is None if the page could not be read.
+        """
         try:
             page = await self._client.send(protocol.list_statuses(status, offset))
         except (UnauthorizedError, ConfigurationError):
@@ -229,9 +235,9 @@ class SharedPoller:
         except MachFiveError:  # what it would have shown is asked for by id
             return set(), None
         shown = set()
-        for shown_id, seen in filter(None, page):  # None: an entry without a usable id
-            list_id, lead_list = shown_id.lower(), LeadList(shown_id, seen)
-            if list_id in self._requests and not (lead_list.is_completed or lead_list.is_failed):
+        for shown_id, shown_status in filter(None, page):  # None: an entry without a usable id
+            list_id, lead_list = shown_id.lower(), LeadList(shown_id, shown_status)
+            if list_id in self._waiters and not (lead_list.is_completed or lead_list.is_failed):
                 self._hand_out(list_id, lead_list)
                 shown.add(list_id)
         return shown, len(page)
@@ -241,7 +247,7 @@ class SharedPoller:
         left = list(list_ids)
         random.shuffle(left)  # lists that always fail must not come first in every round
         tally = _Tally()
-        workers = (self._work_off(left, tally) for _ in left[:AT_ONCE])
+        workers = [self._work_off(left, tally) for _ in range(min(AT_ONCE, len(left)))]
         for outcome in await asyncio.gather(*workers, return_exceptions=True):
             if outcome:
                 raise outcome
@@ -254,12 +260,12 @@ class SharedPoller:
                 continue
             try:
                 lead_list = await self._client.send(
-                    protocol.get_list(list_id), wanted=partial(self._is_requested, list_id)
+                    protocol.get_list(list_id), wanted=partial(self._is_awaited, list_id)
                 )
-            except NotWantedError:
+            except NotWantedError:  # its triggers have gone while it waited for its turn
                 continue
             except (UnauthorizedError, ConfigurationError):
-                left.clear()
+                left.clear()  # the other workers stop too
                 raise
             except MachFiveError as error:
                 if error.retryable:  # what is final says nothing of other lists
@@ -283,9 +289,9 @@ class _Tally:
         return self.failures >= _FAILURES_OF_AN_OUTAGE and not self.succeeded
 
 
-def _gap_for(shortest_interval: float) -> float:
-    """Return the seconds between the beginnings of two rounds at least."""
-    return max(_SHORTEST_GAP, shortest_interval / _GAPS_AN_INTERVAL)
+def _gap_for(interval: float) -> float:
+    """Return the seconds between the beginnings of two rounds, at least, where a list is polled so often."""
+    return max(_SHORTEST_GAP, interval / _GAPS_AN_INTERVAL)
 
 
 _pollers: PerLoop[SharedPoller] = PerLoop()
