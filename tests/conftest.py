@@ -20,8 +20,6 @@ os.environ["AIRFLOW_HOME"] = str(_HOME)
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"sqlite:///{_HOME / 'airflow.db'}"
 
-_LOW = 10  # priority of a process, as `nice` sets it
-
 # No deadline: how long an example takes says something about the machine, not about the code.
 settings.register_profile("provider", deadline=None, database=None)
 # For `make fuzz`: fifty times as many.
@@ -55,12 +53,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def is_live(item: pytest.Item) -> bool:
     """Return whether a test has one of the two Airflows that live for a whole session."""
     return not {"e2e", "jobs"}.isdisjoint(item.path.parts)
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let the live Airflow go first where tests run in several processes: all others have ended long before it."""
-    if not is_live(item) and os.environ.get("PYTEST_XDIST_WORKER") and os.nice(0) < _LOW:
-        os.nice(_LOW)
 
 
 @pytest.fixture(scope="module")
