@@ -110,6 +110,10 @@ class AirflowApi:
         """Let the DAG's runs begin."""
         self._check(self._patch(f"/dags/{dag_id}", {"is_paused": False}))
 
+    def unpause_all(self) -> None:
+        """Let the runs of all DAGs begin: one write where many tasks begin at once, see `create_run`."""
+        self._check(self._patch("/dags?dag_id_pattern=%25&limit=100", {"is_paused": False}))
+
     def create_run(
         self,
         dag_id: str,
@@ -121,7 +125,8 @@ class AirflowApi:
         """Create a run, which waits while its DAG is paused; return its id.
 
         Several runs are best created before the first DAG is unpaused: Airflow writes its audit log on the API
-        server's event loop, and on SQLite that write blocks while a task's own write waits for the same loop.
+        server's event loop, and on SQLite that write blocks while a task's own write waits for the same loop. After
+        `DATABASE_PATIENCE_SECONDS` a request fails, or the scheduler ends.
         """
         body: dict[str, Any] = {
             "conf": dict(conf or {}),

@@ -82,8 +82,7 @@ def run_ids(live: LiveAirflow, faults: dict[str, Any], warehouse: Any, results: 
     # The interval of a run is that before its logical date.
     dates = {"machfive_warehouse": datetime.now(UTC)}
     created = {dag_id: live.create_run(dag_id, logical_date=dates.get(dag_id)) for dag_id in known}
-    for dag_id in (BY_AN_EVENT, *created):
-        live.unpause(dag_id)
+    live.unpause_all()
     return created
 
 
