@@ -52,7 +52,7 @@ ui: $(VENV)/.installed ## Leave such an Airflow running for the browser, with li
 test: $(VENV)/.installed ## Run the tests, those in a real Airflow and in a browser included; 5 minutes
 	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest $(TESTS)
 
-test-jobs: $(VENV)/.installed ## Run the DAGs of the documentation in a real Airflow, and see its mails, metrics and spans arrive; 3 minutes
+test-jobs: $(VENV)/.installed ## Run the DAGs of the documentation in a real Airflow, and see its mails, metrics and spans arrive; 4 minutes
 	AIRFLOW_HOME=$(TEST_HOME) $(BIN)/python -m pytest tests/jobs
 
 test-kills: $(VENV)/.installed ## Run the tests that kill processes of an Airflow: a short chaos, table to table, events; 3 minutes

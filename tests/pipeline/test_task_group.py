@@ -1,4 +1,4 @@
-"""What the pipeline is made of. That it runs is tested in test_dag_runs.py and tests/e2e."""
+"""What the pipeline is made of. That it runs is tested in tests/jobs and tests/e2e."""
 
 from __future__ import annotations
 

@@ -22,7 +22,6 @@ import pytest
 
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 
-REPOSITORY = Path(__file__).parent.parent
 DAGS = '''
 """The DAGs of this test, one for each operator."""
 
