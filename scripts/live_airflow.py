@@ -115,9 +115,7 @@ class LiveAirflow(AirflowApi):
         if session_members(guard.pid) and (left := end_session(guard.pid, grace=5.0)):
             raise RuntimeError(f"Airflow processes outlived SIGKILL: {left}")
 
-    def answer_when_asked(
-        self, dag_id: str, run_id: str, task_id: str, option: str, timeout: float
-    ) -> dict[str, Any] | None:
+    def answer_when_asked(self, dag_id: str, run_id: str, task_id: str, option: str, timeout: float) -> dict[str, Any]:
         """Wait for a human-in-the-loop task to ask, choose an option, and return the question.
 
         Airflow fails a task that is resumed before its scheduler heard of the question, so its log is waited for.
@@ -131,6 +129,8 @@ class LiveAirflow(AirflowApi):
 
         self.wait_until(dag_id, run_id, is_waiting, timeout=timeout)
         asked = self.question(dag_id, run_id, task_id)
+        if asked is None:
+            raise AirflowApiError(f"{dag_id}.{task_id} waits for a person, but has asked nothing")
         self.answer(dag_id, run_id, task_id, option)
         return asked
 

@@ -8,10 +8,13 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-__all__ = ["AS_NOBODY", "find_program", "free_port", "open_folder", "postgres"]
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.engine import Engine
+
+__all__ = ["AS_NOBODY", "find_program", "free_port", "open_folder", "postgres", "postgres_engine"]
 
 # Servers refuse to run as root.
 AS_NOBODY = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []
@@ -67,3 +70,19 @@ def postgres(*settings: str) -> Iterator[int]:
             yield port
         finally:
             subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=folder)
+
+
+@contextmanager
+def postgres_engine() -> Iterator[Engine | None]:
+    """Run a PostgreSQL server; give an engine of its database ``postgres``.
+
+    None without a PostgreSQL, as on a machine that only has Python, make and git; an error in CI.
+    """
+    with ExitStack() as stack:
+        try:
+            port = stack.enter_context(postgres())
+        except FileNotFoundError:
+            assert not os.environ.get("CI"), "PostgreSQL is not installed: see .ci/run"
+            yield None
+            return
+        yield create_engine(f"postgresql+psycopg2://airflow@127.0.0.1:{port}/postgres", poolclass=NullPool)

@@ -7,13 +7,13 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 from sqlalchemy.engine import Engine
 
 from machfive_provider.api import protocol
@@ -22,7 +22,7 @@ from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.models import Lead
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.live_airflow import LiveAirflow
-from tests.database_servers import postgres
+from tests.database_servers import postgres_engine
 from tests.e2e.pictures import Photographer, chromium
 
 ROOT = Path(__file__).parents[2]
@@ -96,21 +96,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def warehouse() -> Iterator[Engine | None]:
-    """Make a database of 600 people of yesterday, of whom one has opted out and one is there twice.
-
-    None without a PostgreSQL, as on a machine that only has Python, make and git.
-    """
-    with ExitStack() as stack:
-        try:
-            port = stack.enter_context(postgres())
-        except FileNotFoundError:
-            assert not os.environ.get("CI"), "PostgreSQL is not installed: see .ci/run"
-            yield None
-            return
-        engine = create_engine(f"postgresql+psycopg2://airflow@127.0.0.1:{port}/postgres")
-        stack.callback(engine.dispose)
-        with engine.begin() as database:
-            database.execute(text(PEOPLE))
+    """Make a database of 600 people of yesterday, of whom one has opted out and one is there twice."""
+    with postgres_engine() as engine:
+        if engine:
+            with engine.begin() as database:
+                database.execute(text(PEOPLE))
         yield engine
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from airflow import __version__ as airflow_version
 from packaging.version import Version
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import text
 from sqlalchemy.engine import Engine
 
 from machfive_provider.api import protocol
@@ -21,7 +20,7 @@ from machfive_provider.api.client_settings import ClientSettings
 from machfive_provider.api.models import Lead
 from machfive_provider.sandbox import Sandbox, SandboxSettings
 from scripts.live_airflow import LiveAirflow
-from tests.database_servers import postgres
+from tests.database_servers import postgres_engine
 from tests.docs.pages import DAGS, blocks, write_dags
 from tests.jobs.mail_sink import MailSink, running_sink
 from tests.telemetry.receivers import Collector, StatsdServer, collector, statsd_server
@@ -39,21 +38,12 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def warehouse() -> Iterator[Engine | None]:
-    """Make the database of docs/warehouse.md, whose people came yesterday, because a run is of the day before.
-
-    None without a PostgreSQL, as on a machine that only has Python, make and git.
-    """
-    with ExitStack() as stack:
-        try:
-            port = stack.enter_context(postgres())
-        except FileNotFoundError:
-            assert not os.environ.get("CI"), "PostgreSQL is not installed: see .ci/run"
-            yield None
-            return
-        engine = create_engine(f"postgresql+psycopg2://airflow@127.0.0.1:{port}/postgres", poolclass=NullPool)
-        with engine.begin() as crm:
-            crm.exec_driver_sql(blocks("docs/warehouse.md", "sql")[0].text)
-            crm.execute(text("UPDATE contacts SET created_at = created_at - interval '1 day'"))
+    """Make the database of docs/warehouse.md, whose people came yesterday, because a run is of the day before."""
+    with postgres_engine() as engine:
+        if engine:
+            with engine.begin() as crm:
+                crm.exec_driver_sql(blocks("docs/warehouse.md", "sql")[0].text)
+                crm.execute(text("UPDATE contacts SET created_at = created_at - interval '1 day'"))
         yield engine
 
 

@@ -1,4 +1,4 @@
-"""What operators tell OpenLineage, without a run around them; real runs are in tests/jobs."""
+"""What operators tell OpenLineage, without a run around them; real runs are in tests/jobs/test_backends.py."""
 
 from __future__ import annotations
 

@@ -147,6 +147,7 @@ class Destination:
             )
 
     def _unusable(self, error: Exception) -> ConfigurationError:
+        """Return the error for whatever a file system raises: s3fs, gcsfs and adlfs have no class in common."""
         return ConfigurationError(
             f"export_to {self.url!r} cannot be written ({type(error).__name__}: {error}). Check the path, the "
             "permissions, the connection it names and that its file system's package is installed."
