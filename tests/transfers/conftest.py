@@ -97,14 +97,15 @@ def mariadb_server() -> Iterator[int]:
     server, install = _program("mariadbd"), _program("mariadb-install-db")
     with open_folder() as folder:
         data, port = folder / "data", free_port()
-        common = [f"--datadir={data}", "--no-defaults"]
+        # A starting MariaDB deletes the temporary tables in its tmpdir, in a shared one those of other test processes.
+        common = ["--no-defaults", f"--datadir={data}", f"--tmpdir={folder}"]
         subprocess.run(
-            [*AS_NOBODY, install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"],
+            [*AS_NOBODY, install, *common, "--auth-root-authentication-method=normal"],
             check=True,
             capture_output=True,
             cwd=folder,
         )
-        command = [*AS_NOBODY, server, *common[::-1], f"--port={port}", "--bind-address=127.0.0.1"]
+        command = [*AS_NOBODY, server, *common, f"--port={port}", "--bind-address=127.0.0.1"]
         command += [f"--socket={folder}/socket", f"--pid-file={folder}/pid", "--skip-name-resolve"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder)
         try:
