@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from sqlalchemy import NullPool, create_engine
+from sqlalchemy import create_engine
 from sqlalchemy.engine import Engine
+from sqlalchemy.pool import NullPool
 
 __all__ = ["AS_NOBODY", "find_program", "free_port", "open_folder", "postgres", "postgres_engine"]
 
