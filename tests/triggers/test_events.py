@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pendulum
 import pytest
@@ -93,8 +94,9 @@ def test_missing_fields_and_an_unreadable_time_are_survived(occurred_at):
 @pytest.mark.parametrize(
     "field", ["status_code", "code", "request_id", "endpoint", "retry_after", "remedy", "attempts"]
 )
-def test_a_field_of_another_kind_is_left_out(field: str):
+@pytest.mark.parametrize("value", [{"a": []}, float("inf"), pytest.param(10**400, id="long")])
+def test_a_field_of_another_kind_is_left_out(field: str, value: Any):
     """It would fail only when the error is shown."""
-    error = events.error_from_json({"class": "ServerError", "message": "m", "detail": [1], field: {"a": []}})
+    error = events.error_from_json({"class": "ServerError", "message": "m", "detail": [1], field: value})
     assert str(error).startswith("m. Try again later") or field == "remedy"
     assert error.detail == [1]

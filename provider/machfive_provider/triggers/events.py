@@ -89,10 +89,14 @@ def error_from_json(data: Mapping[str, Any]) -> exceptions.MachFiveError:
     """
     name = data.get("class")
     known = getattr(exceptions, name) if name in exceptions.__all__ else exceptions.MachFiveTransientError
-    # Anything else in a field would fail only when the error is shown.
     known_fields = _CONTEXT.keys() & data.keys()
-    context = {field: data[field] for field in known_fields if isinstance(data[field], _CONTEXT[field])}
+    context = {field: data[field] for field in known_fields if _can_be_shown(data[field], _CONTEXT[field])}
     error: exceptions.MachFiveError = known(
         str(data.get("message")), occurred_at=_moment(data.get("occurred_at")), **context
     )
     return error
+
+
+def _can_be_shown(value: Any, kind: Any) -> bool:
+    """Tell whether an error with this in a field could be written out: no other kind, no number past a float's."""
+    return isinstance(value, kind) and (not isinstance(value, (int, float)) or abs(value) < 1e18)
