@@ -190,24 +190,37 @@ def test_refused_by_a_workspace_that_looks_empty():
 # --- the limit
 
 
-def test_while_the_limit_is_unknown_one_at_a_time_tries():
-    queue = queue_of(1, 2, 3)
-    assert granted(queue.update(lists("a", "b"), T0)) == [1]
-    assert queue.update(lists("a", "b"), T0 + 1) == []
-    assert granted(queue.update(lists("a", "b", "c"), T0 + 2)) == [2]  # it got in
-    queue.join(T0 + 2, T0 + 3, limit=3)  # that one did not
-    assert queue.update(lists("a", "b", "c"), T0 + 4) == []
-    assert granted(queue.update(lists("a", "b"), T0 + 5)) == [2]
+def test_while_the_limit_is_unknown_ever_more_try_until_one_is_refused():
+    queue = queue_of(1, 2, 3, 4, 5)
+    assert granted(queue.update(lists("a"), T0)) == [1]
+    assert queue.update(lists("a"), T0 + 1) == []
+    assert granted(queue.update(lists("a", "b"), T0 + 2)) == [2, 3]  # it got in
+    assert granted(queue.update(lists("b", "c"), T0 + 3)) == [4, 5]  # so did one of them, the other has a minute
+    queue.join(T0 + 3, T0 + 4, limit=3)  # that one did not
+    assert queue.update(lists("b", "c", "d"), T0 + 5) == []
 
 
 def test_a_learned_limit_counts_for_ten_minutes():
-    queue = queue_of(1, limit=5)
-    assert queue.limit(T0) == 5
-    queue.join(T0 + 2, T0 + 10, limit=3)
-    assert queue.limit(T0 + 609) == 3
-    assert queue.limit(T0 + 610) == 3 + 1
+    queue = queue_of(1, limit=3)
+    assert queue.limit(T0 + 599) == 3
+    assert queue.limit(T0 + 600) == 3 + 1
     queue.hint = 6
-    assert (queue.limit(T0 + 609), queue.limit(T0 + 610)) == (3, 6)
+    assert (queue.limit(T0 + 599), queue.limit(T0 + 600)) == (3, 6)
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+def test_a_limit_is_not_lower_than_what_ran_within_ten_minutes(limit: int | None):
+    """Refused by a full workspace, of whose batches two ended, or were not listed yet, when they were counted."""
+    queue = queue_of(1, limit=limit)
+    queue.update(lists(*range(5)), T0)
+    queue.join(T0 + 2, T0 + 599, limit=3)
+    assert queue.limit(T0 + 599) == 5
+    queue.join(T0 + 3, T0 + 601, limit=3)  # MachFive may have lowered it
+    assert queue.limit(T0 + 601) == 3
+
+
+def test_a_workspace_that_looks_empty_tells_no_limit():
+    assert queue_of(1, limit=0).limit(T0) is None
 
 
 def test_a_raised_limit_is_found_out():

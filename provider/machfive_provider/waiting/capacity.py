@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 RESERVED_FOR = 60.0  # seconds that a task has to find a worker and submit when a slot was granted to it
-REMEMBERED_FOR = 600.0  # seconds after which one more than the limit is tried: MachFive may have raised it
+REMEMBERED_FOR = 600.0  # seconds for which a limit holds; then one more is tried: MachFive may have raised it
 _LONGEST_PAUSE = 3600.0  # seconds; an absurd Retry-After must not stop all later tasks for good
 _BETWEEN_LINES = 60.0  # seconds between two lines of a task's log: in a long queue the position changes all the time
 _FIRST_REPORT = 300.0  # seconds without news after which the log says that it still waits; then doubled
@@ -68,7 +68,8 @@ class CapacityQueue:
     """The queue for the slots of one workspace. It outlives its waiters: reservations and the limit stay.
 
     All times are epoch seconds. The API does not tell the limit: it is learned from the error responses to
-    submissions and from the number of batches seen to run. While it is unknown, one waiter at a time tries.
+    submissions and from the number of batches seen to run. While it is unknown, one waiter tries, and then one more for
+    each that got in, until one is refused.
 
     :param hint: the limit that the connection gives (``max_concurrent_batches``), used until one is learned
     """
@@ -81,6 +82,8 @@ class CapacityQueue:
         self._reservations: list[_Reservation] = []
         self._active: Set[str] = frozenset()
         self._learned: tuple[int, float] | None = None
+        self._tries = 1  # that may be reserved at a time while the limit is unknown
+        self._most_run = (0, 0.0)  # in the last REMEMBERED_FOR seconds, and when they were seen
         self._paused_until = 0.0
 
     def join(
@@ -133,7 +136,7 @@ class CapacityQueue:
         limit, learned_at = self._learned
         if 0 <= now - learned_at < REMEMBERED_FOR:
             return limit
-        # Not none at all: then one task at a time would try, and slots of short batches would stay empty.
+        # One more, and not none at all: then as many would try as ever got in, and most would be refused.
         return limit + 1 if self.hint is None else self.hint
 
     def update(self, active: Set[str], now: float) -> list[Waiter]:
@@ -144,6 +147,7 @@ class CapacityQueue:
         """
         self._use_up(len(active - self._active))
         self._active, self.updated_at = active, now
+        self._see(len(active), now)
         if self._learned and len(active) > self._learned[0]:
             # Since the same time: if one more than the limit was let in, one more is tried next.
             self._learned = (len(active), self._learned[1])
@@ -163,11 +167,20 @@ class CapacityQueue:
             return 0
         limit, reserved = self.limit(now), self._reserved(now)
         if limit is None:
-            return 0 if reserved else 1
+            return max(0, self._tries - reserved)
         return max(0, limit - len(self._active) - reserved)
 
-    def _learn(self, limit: int, now: float) -> None:
-        self._learned = (max(1, limit), now)
+    def _see(self, running: int, now: float) -> None:
+        most, seen_at = self._most_run
+        if running >= most or not 0 <= now - seen_at < REMEMBERED_FOR:
+            self._most_run = (running, now)
+
+    def _learn(self, running: int, now: float) -> None:
+        # Some may have ended between the error response and the count, and new lists may not be listed yet: the limit
+        # is not lower than what ran a while ago. Where nothing was seen to run, it stays unknown.
+        self._see(running, now)
+        if self._most_run[0]:
+            self._learned = (self._most_run[0], now)
 
     def _reserved(self, now: float) -> int:
         # A clock that was set back must not make a reservation last for hours.
@@ -178,6 +191,7 @@ class CapacityQueue:
         # The API does not say who submitted a list. Another client's fills a slot as well, so the sum is right.
         for each in itertools.islice((each for each in self._reservations if not each.used), appeared):
             each.used = True
+            self._tries += 1
 
     def _give_back(self, asked_at: float) -> None:
         mine = next((each for each in self._reservations if each.asked_at == asked_at), None)
