@@ -98,5 +98,5 @@ def error_from_json(data: Mapping[str, Any]) -> exceptions.MachFiveError:
 
 
 def _can_be_shown(value: Any, kind: Any) -> bool:
-    """Tell whether an error with this in a field could be written out: no other kind, no number past a float's."""
+    """Tell whether ``str(error)`` works with this value: it formats numbers, which fails for infinite and huge ones."""
     return isinstance(value, kind) and (not isinstance(value, (int, float)) or abs(value) < 1e18)

@@ -82,8 +82,8 @@ class CapacityQueue:
         self._reservations: list[_Reservation] = []
         self._active: Set[str] = frozenset()
         self._learned: tuple[int, float] | None = None
-        self._tries = 1  # that may be reserved at a time while the limit is unknown
-        self._most_run = (0, 0.0)  # in the last REMEMBERED_FOR seconds, and when they were seen
+        self._tries = 1  # slots that may be reserved at once while the limit is unknown: 1 more for each that was used
+        self._most_run = (0, 0.0)  # the most batches seen to run in the last REMEMBERED_FOR seconds, and when
         self._paused_until = 0.0
 
     def join(
@@ -106,8 +106,8 @@ class CapacityQueue:
         elif self._learned is None and gives_back is not None:
             self._learn(gives_back, now)  # another triggerer had learned it
         self.pause(not_before, now)
-        # Refused although no batch is seen to run: what fills the workspace is hidden from this key. The reservation
-        # stays, so that the next attempt comes a minute later and not at once.
+        # Refused although no batch is seen to run: the lists that fill the workspace may not be listed yet. The
+        # reservation stays, so that the next attempt comes a minute later and not at once.
         if gives_back is not None or (limit is not None and limit >= 1) or not_before > now:
             self._give_back(asked_at)
         waiter = Waiter(asked_at, next(self._arrivals))
@@ -136,7 +136,7 @@ class CapacityQueue:
         limit, learned_at = self._learned
         if 0 <= now - learned_at < REMEMBERED_FOR:
             return limit
-        # One more, and not none at all: then as many would try as ever got in, and most would be refused.
+        # Forgetting the limit would let as many try as ever got in, and most would be refused.
         return limit + 1 if self.hint is None else self.hint
 
     def update(self, active: Set[str], now: float) -> list[Waiter]:
@@ -176,8 +176,8 @@ class CapacityQueue:
             self._most_run = (running, now)
 
     def _learn(self, running: int, now: float) -> None:
-        # Some may have ended between the error response and the count, and new lists may not be listed yet: the limit
-        # is not lower than what ran a while ago. Where nothing was seen to run, it stays unknown.
+        # Batches may have ended between the error response and the count, and new lists may not be listed yet, so the
+        # limit is not lower than what ran in the last ten minutes. A count of none tells nothing.
         self._see(running, now)
         if self._most_run[0]:
             self._learned = (self._most_run[0], now)
