@@ -200,6 +200,14 @@ def test_while_the_limit_is_unknown_ever_more_try_until_one_is_refused():
     assert queue.update(lists("b", "c", "d"), T0 + 5) == []
 
 
+def test_one_list_lets_one_more_try_whoever_submitted_it():
+    queue = queue_of(1, 2, 3, 4, 5)
+    assert granted(queue.update(NONE, T0)) == [1]
+    assert granted(queue.update(lists("theirs"), T0 + 1)) == [2, 3]
+    queue.join(T0 + 1, T0 + 2, not_before=T0 + 10)  # so the list was not that of 1: it counts for 2
+    assert granted(queue.update(lists("theirs"), T0 + 10)) == [1]
+
+
 def test_a_learned_limit_counts_for_ten_minutes():
     queue = queue_of(1, limit=3)
     assert queue.limit(T0 + 599) == 3
@@ -288,6 +296,7 @@ STEP = st.one_of(
 @given(st.lists(STEP, max_size=60))
 def test_never_more_than_there_is_room_for_and_nobody_lost(steps: list[tuple[Any, ...]]):
     queue, now, here, gone = CapacityQueue(), T0, [], []
+    seen, appeared = NONE, 0
     for step in steps:
         match step:
             case ("join", asked, limit, after):
@@ -303,11 +312,12 @@ def test_never_more_than_there_is_room_for_and_nobody_lost(steps: list[tuple[Any
                 now += seconds
             case ("update", active):
                 paused, before = queue.paused_for(now), queue.limit(now)
+                seen, appeared = active, appeared + len(active - seen)
                 lately = queue.update(active, now)
                 limit = queue.limit(now)
                 assert (before is None) == (limit is None)
                 assert not (paused and lately)
-                assert len(lately) <= (1 if limit is None else max(0, limit - len(active)))
+                assert len(lately) <= (1 + appeared if limit is None else max(0, limit - len(active)))
                 here.sort(key=lambda each: (each.asked_at, each.arrival))
                 assert lately == here[: len(lately)]
                 here, gone = here[len(lately) :], [*gone, *lately]

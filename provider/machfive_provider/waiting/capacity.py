@@ -145,7 +145,7 @@ class CapacityQueue:
         :param active: ids of the lists pending or processing. Writing takes minutes (``docs/api.md``), so each list is
             seen active at least once
         """
-        self._use_up(len(active - self._active))
+        self._tries += self._use_up(len(active - self._active))
         self._active, self.updated_at = active, now
         self._see(len(active), now)
         if self._learned and len(active) > self._learned[0]:
@@ -187,11 +187,12 @@ class CapacityQueue:
         self._reservations = [each for each in self._reservations if 0 <= now - each.granted_at < RESERVED_FOR]
         return sum(not each.used for each in self._reservations)
 
-    def _use_up(self, appeared: int) -> None:
+    def _use_up(self, appeared: int) -> int:
         # The API does not say who submitted a list. Another client's fills a slot as well, so the sum is right.
-        for each in itertools.islice((each for each in self._reservations if not each.used), appeared):
+        ended = [each for each in self._reservations if not each.used][:appeared]
+        for each in ended:
             each.used = True
-            self._tries += 1
+        return len(ended)
 
     def _give_back(self, asked_at: float) -> None:
         mine = next((each for each in self._reservations if each.asked_at == asked_at), None)
