@@ -280,7 +280,7 @@ def test_a_task_that_was_rate_limited_keeps_no_slot_meanwhile():
     assert granted(queue.update(lists("a"), T0 + 10)) == [1]
 
 
-# --- whatever happens
+# --- any order of events
 
 NOW = st.floats(0, 30)
 IDS = st.frozensets(st.integers(0, 12).map(str), max_size=6)
@@ -385,7 +385,7 @@ def test_everybody_gets_in(limit: int, tasks: int, known: str, others: bool, lon
         assert workspace.refused == 0  # what is learned is forgotten now and then, and tried
 
 
-# --- what the log is told
+# --- what is logged
 
 
 def test_the_log_is_told_of_changes_and_else_rarely():
@@ -409,7 +409,7 @@ def test_a_long_queue_that_moves_does_not_fill_the_log():
     assert moving == list(range(0, 1000, 60))
 
 
-def test_trouble_is_told_sparsely_and_so_is_its_end():
+def test_failed_reads_are_logged_rarely_and_so_is_their_end():
     progress = ProgressLog(T0, T0 + 86400)
     trouble = exceptions.ServerError("down", status_code=503, request_id="r1")
     lines = {number: progress.line(trouble, T0 + number) for number in range(1, 31)}
@@ -420,7 +420,7 @@ def test_trouble_is_told_sparsely_and_so_is_its_end():
     assert progress.line(QueuePosition(1, 1, 3, 3), T0 + 32) is None
 
 
-def test_no_room_tells_what_was_the_matter():
+def test_the_timeout_says_why_the_last_read_failed():
     assert str(no_capacity(7200)).startswith(
         "The workspace had no free slot for another batch for 2 h. Nothing was bought. Raise"
     )
@@ -498,7 +498,7 @@ def test_a_worker_waits_until_a_batch_ends(slow_sandbox: Sandbox, connect: Conne
     ],
     ids=str,
 )
-def test_a_worker_does_not_ask_again_in_the_same_breath(
+def test_a_worker_does_not_ask_again_at_once(
     arguments: dict[str, Any], first: float, slow_sandbox: Sandbox, connect: Connect
 ):
     connect(slow_sandbox)
@@ -522,7 +522,7 @@ def test_a_worker_with_a_hint_looks_at_once(slow_sandbox: Sandbox, connect: Conn
     assert len(worker.pauses) == 2
 
 
-def test_no_room_on_a_worker(slow_sandbox: Sandbox, connect: Connect):
+def test_no_capacity_on_a_worker(slow_sandbox: Sandbox, connect: Connect):
     connect(slow_sandbox)
     fill(slow_sandbox)
     worker = Worker(slow_sandbox)
@@ -555,7 +555,7 @@ def test_after_ten_minutes_the_worker_asks_itself(slow_sandbox: Sandbox, connect
     assert 600 <= worker.clock - T0 <= 622
 
 
-def test_trouble_on_a_worker_heals(slow_sandbox: Sandbox, connect: Connect, logs: Logs):
+def test_failed_reads_on_a_worker_are_repeated(slow_sandbox: Sandbox, connect: Connect, logs: Logs):
     connect(slow_sandbox)
     running = fill(slow_sandbox)
     slow_sandbox.fault("status", endpoint="lists", times=2, status=500)
@@ -572,7 +572,7 @@ def test_trouble_on_a_worker_heals(slow_sandbox: Sandbox, connect: Connect, logs
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refusal_ends_the_wait_on_a_worker(status: int, slow_sandbox: Sandbox, connect: Connect):
+def test_a_rejected_key_ends_the_wait_on_a_worker(status: int, slow_sandbox: Sandbox, connect: Connect):
     connect(slow_sandbox)
     slow_sandbox.fault("status", endpoint="lists", times=None, status=status)
     with MachFiveHook() as hook, pytest.raises(exceptions.MachFivePermanentError) as caught:
