@@ -108,8 +108,25 @@ def test_from_the_task_to_its_row_and_back(opened: Any, page: Any, live: LiveAir
     frame.locator("#drawer-title").wait_for()
     sync_api.expect(frame.locator("#drawer")).to_contain_text("Shard 0")
     frame.locator("#drawer [data-airflow]").first.click()
-    page.wait_for_url(f"**/dags/{PAGE_DAG}/**")
+    page.wait_for_url(f"{live.base_url}/dags/{PAGE_DAG}/**")
     page.get_by_text("MachFiveGenerateBatchOperator").first.wait_for()
+
+
+def test_no_link_can_be_clicked_before_the_script_is_there(opened: Any, page: Any, live: LiveAirflow):
+    """The frame itself would open the task then, and show Airflow within Airflow."""
+    script, held = "**/static/machfive.js", list[Any]()
+    frame = opened()
+    page.route(script, lambda route: held.append(route))  # noqa: PLW0108 - Playwright calls no built-in method
+    with page.expect_request(script):
+        tile(frame, "Running").click()
+    link = frame.locator("tbody [data-airflow]").first
+    link.wait_for()
+    with pytest.raises(sync_api.TimeoutError):
+        link.click(trial=True, timeout=1000)
+    for each in held:
+        each.continue_()
+    link.click()
+    page.wait_for_url(f"{live.base_url}/dags/{PAGE_DAG}/**")
 
 
 def test_a_failed_list_a_missing_lead_and_a_402_are_explained(
