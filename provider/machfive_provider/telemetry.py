@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from airflow.providers.common.compat.sdk import AirflowSkipException, conf
 
 from machfive_provider import __version__
-from machfive_provider.api.call import Observer
+
+if TYPE_CHECKING:
+    from machfive_provider.api.call import Observer
 
 __all__ = [
     "ENDPOINTS",

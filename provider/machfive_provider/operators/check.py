@@ -9,7 +9,6 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from machfive_provider import exceptions
 from machfive_provider.formatting import counted, kind_of
-from machfive_provider.leads.columns import check_columns
 from machfive_provider.operators import parameters
 from machfive_provider.operators.filters import check_filters, select_leads
 from machfive_provider.operators.parameters import DuplicatePolicy, InvalidPolicy
@@ -154,7 +153,7 @@ class MachFiveCheckLeadsOperator(BaseOperator):
         """Check the parameters; ``rendered=False`` leaves templates and XComArgs out."""
         parameters.check_one_of("leads", self.leads, "leads_path", self.leads_path, rendered=rendered)
         parameters.check_campaign_and_count(self, rendered=rendered)
-        check_columns(self.columns)
+        parameters.check_columns(self.columns)
         check_filters(self)
         parameters.check_choice("on_invalid_lead", self.on_invalid_lead, InvalidPolicy)
         parameters.check_choice("on_duplicate_lead", self.on_duplicate_lead, DuplicatePolicy)

@@ -11,17 +11,13 @@ from airflow.providers.common.compat.sdk import conf
 from machfive_provider import exceptions, telemetry
 from machfive_provider.delivery.format import ExportFormat, ExportShape, MissingPolicy, format_for
 from machfive_provider.formatting import counted
-from machfive_provider.leads.columns import check_columns
 from machfive_provider.lineage import Datasets, at_machfive, file
 from machfive_provider.operators import parameters
 from machfive_provider.operators.asset_events import describe_outlets
 from machfive_provider.operators.base import ListWaitingOperator, bought_list_failed
-from machfive_provider.operators.check import check_approved
-from machfive_provider.operators.expected import expected_of_purchase
 from machfive_provider.operators.filters import check_filters, is_suppressed_by, select_leads, suppression_of
 from machfive_provider.operators.generate_single import MachFiveGenerateOperator
 from machfive_provider.operators.parameters import DuplicatePolicy, ExistingPolicy, InvalidPolicy
-from machfive_provider.operators.prepared import prepare_leads
 from machfive_provider.operators.private import PrivateParameter
 from machfive_provider.status import end_of, tell, told
 
@@ -250,7 +246,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         """Check the parameters; ``rendered=False`` leaves templates and XComArgs out."""
         parameters.check_one_of("leads", self.leads, "leads_path", self.leads_path, rendered=rendered)
         parameters.check_purchase(self, rendered=rendered)
-        check_columns(self.columns)
+        parameters.check_columns(self.columns)
         check_filters(self)
         parameters.check_choice("on_invalid_lead", self.on_invalid_lead, InvalidPolicy)
         parameters.check_choice("on_duplicate_lead", self.on_duplicate_lead, DuplicatePolicy)
@@ -269,6 +265,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
 
     def _submit(self, context: Context, attempt: Attempt) -> Any:
         from machfive_provider.operators.buying import Buyer
+        from machfive_provider.operators.prepared import prepare_leads
         from machfive_provider.purchase.options import build_options
         from machfive_provider.purchase.purchase import BATCH
 
@@ -306,6 +303,8 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
         selection = select_leads(self, purchase.leads, self.log)
         cost = self._guard_spending(len(selection.leads), purchase.options)
         if self.approved_is_given:
+            from machfive_provider.operators.check import check_approved
+
             check_approved(self.approved, purchase.what, cost)
         if destination and selection.leads:
             destination.check(must_be_new=True)
@@ -337,6 +336,7 @@ class MachFiveGenerateBatchOperator(ListWaitingOperator):
     def _export(self, context: Context, lead_list: LeadList, destination: Destination) -> None:
         from machfive_provider.delivery.export import write_export
         from machfive_provider.delivery.report import report_export
+        from machfive_provider.operators.expected import expected_of_purchase
 
         form, suppression = format_for(self.export_to, self.export_format), suppression_of(self)
         expected = expected_of_purchase(self, self.batch, suppression)

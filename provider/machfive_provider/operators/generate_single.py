@@ -10,7 +10,6 @@ from airflow.providers.common.compat.sdk import AirflowSkipException, conf
 
 from machfive_provider import exceptions, telemetry
 from machfive_provider.formatting import counted
-from machfive_provider.leads.columns import check_columns
 from machfive_provider.lineage import Datasets, at_machfive
 from machfive_provider.operators import parameters
 from machfive_provider.operators.base import ListWaitingOperator, bought_list_failed
@@ -128,7 +127,7 @@ class MachFiveGenerateOperator(ListWaitingOperator):
         self.capacity_timeout = capacity_timeout
         self.machfive_conn_id = machfive_conn_id
         parameters.check_purchase(self, rendered=False)
-        check_columns(columns)
+        parameters.check_columns(columns)
         check_filters(self)
 
     def execute(self, context: Context) -> Any:

@@ -22,6 +22,7 @@ __all__ = [
     "InvalidPolicy",
     "check_campaign_and_count",
     "check_choice",
+    "check_columns",
     "check_export",
     "check_one_of",
     "check_purchase",
@@ -80,6 +81,14 @@ def check_whole_number(parameter: str, value: Any, least: int) -> None:
     """Check a number that counts something."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigurationError(f"{parameter} must be a whole number of at least {least}, not {value!r}.")
+
+
+def check_columns(columns: Any) -> None:
+    """Check the mapping of fields to columns. Most tasks have none, and then its module is not imported."""
+    if columns is not None:
+        from machfive_provider.leads import columns as leads_columns
+
+        leads_columns.check_columns(columns)
 
 
 def check_campaign_and_count(task: Any, *, rendered: bool) -> None:
