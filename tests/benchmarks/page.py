@@ -125,10 +125,13 @@ def first_views(airflow: LiveAirflow) -> dict[str, float]:
     """Return the milliseconds until each page shows its table in a browser with an empty cache."""
     from playwright.sync_api import sync_playwright
 
+    path = shutil.which("chromium")
+    if path is None:
+        raise RuntimeError("Debian's Chromium is not installed: apt install chromium")
     quiet = ("background-networking", "component-update", "sync", "gpu", "quic")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"),
+            executable_path=path,
             args=["--no-sandbox", "--no-first-run", *(f"--disable-{each}" for each in quiet)],
         )
         page = browser.new_page()
