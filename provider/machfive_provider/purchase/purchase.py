@@ -42,8 +42,8 @@ class Purchase:
     :param options: as the user set them; ``list_name`` is the name without the tag
     :param call: the paid call that this try makes, ``BATCH`` or ``SINGLE``
     :param one_lead: whether the task buys one lead, so that an earlier try may have made either call
-    :param on_existing_list: ``adopt`` uses a list that was bought already; ``resubmit`` uses only one of its own round,
-        so it buys again after each clear; ``fail`` uses only what an earlier try of its own round bought
+    :param on_existing_list: ``adopt`` uses a list that was bought already; ``resubmit`` uses only one of the same
+        round, so it buys again after each clear; ``fail`` uses only what an earlier try of the same round bought
     :param max_resubmissions: how often a batch is bought again in a round because its list failed
     :param since: a search stops at lists created before it; None searches through all
     """
