@@ -1,27 +1,28 @@
 """One poller for all triggers of a connection in a triggerer: it polls all their lists together, in rounds.
 
-A trigger asks for the next poll of a list and waits. It gets the first poll that shows another status than the one it
-knows, an error, or the first one after it wants to log again that it waits. Until then the poller keeps polling. A
-round takes the lists that are due:
+A trigger asks for the next poll of a list and waits. The poller keeps polling until it has an answer for the trigger: a
+poll that shows another status than the one it knows, an error, any poll once the trigger wants to log again that it
+waits, or the poll at its deadline. A round takes the lists that are due:
 
-1. One or two lists are asked for by id. For more, pages of a hundred lists are read (``docs/api.md``: ``GET /lists``):
-   for n lists that are due, 2 + n/10 pages at most, so pages that show none of them cost little beside n requests by
-   id. What a page shows counts for all triggers, due or not.
+1. One or two lists are asked for by id. For more, pages are read of the lists of each running status, a hundred lists a
+   page (``docs/api.md``: ``GET /lists``): for n lists that are due, 2 + n/10 pages at most. So pages that show none of
+   them add little to the n requests by id. What a page shows counts for all triggers, due or not.
 2. Pages may not show a list that is due: it has ended, it moved between two pages, or the limit of pages was reached.
-   It is asked for by id. So is a list that a page shows as ended: only the list itself has the counts of leads and
-   emails.
-3. After eight requests by id that failed for now (5xx, 429, no response), and none that succeeded, the API is taken to
-   be down: the lists that are left in the round get the last error without a request.
+   It is asked for by id. So is a list that ended while the page was read: only the list itself has the counts of leads
+   and emails.
+3. After eight requests by id that failed and may be repeated (5xx, 429, no response), and none that succeeded, the API
+   is taken to be down: the lists that are left in the round get the last error without a request.
 
-Rounds may overlap: a response that is long in coming holds up no later round. A round knows nothing of earlier ones but
-what each trigger says it knows. Only GETs are sent, so a trigger that runs twice, as after the loss of a triggerer,
-does no harm.
+Rounds may overlap: a response that is long in coming holds up no later round. Rounds keep nothing for later ones: what
+was seen before, each trigger says itself. Only GETs are sent, so a trigger that runs twice, as after the loss of a
+triggerer, does no harm.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import random
 import time
 from collections import Counter
@@ -39,9 +40,9 @@ from machfive_provider.waiting.shared_client import AT_ONCE, NotWantedError, Sha
 __all__ = ["SharedPoller", "shared_poller"]
 
 _SHORTEST_GAP = 1.0  # seconds between the beginnings of two rounds, at least
-_GAPS_AN_INTERVAL = 10  # with a shortest interval of 20 s the gap is 2 s
-_FEW = 2  # lists that are asked for by id: a page for each of the two running statuses would be as many requests
-_LISTS_FOR_A_PAGE = 10  # one more page may be read for each so many lists that are due
+_GAPS_PER_INTERVAL = 10  # this many rounds within the shortest interval at most; with one of 20 s a round each 2 s
+_FEW = 2  # up to so many lists are asked for by id: pages, one of each running status, would be as many requests
+_LISTS_PER_PAGE_MORE = 10  # beyond the first two pages, one more may be read for each so many lists that are due
 _FAILURES_OF_AN_OUTAGE = 8  # in a round without a success
 _NEVER = float("inf")
 
@@ -52,10 +53,11 @@ class _Waiter:
 
     :param answer: what the poll has found; set once
     :param interval: seconds between polls
-    :param due: when the next poll is due; ``_NEVER`` while the list is being asked for, and after the answer
+    :param due: when the next poll is due, the deadline at the latest; ``_NEVER`` while the list is being asked for, and
+        after the answer
     :param deadline: when the last poll is due, whatever the interval
     :param known: the status last seen, None if none was
-    :param quiet_until: until then a poll that shows ``known`` again is not an answer; at the deadline every poll is one
+    :param quiet_until: until then, the deadline at the latest, a poll that shows ``known`` again is not an answer
     """
 
     answer: asyncio.Future[LeadList | MachFiveError]
@@ -66,7 +68,7 @@ class _Waiter:
     quiet_until: float
 
     def answer_or_postpone(self, polled: LeadList | MachFiveError, now: float) -> bool:
-        """Answer with what a poll has found, or, if the trigger knows it, set when the next poll is due.
+        """Answer with what a poll has found, or, if it shows the known status too early, set when the next is due.
 
         :returns: whether there is to be a next poll
         """
@@ -118,7 +120,7 @@ class SharedPoller:
         """
         list_id = protocol.check_uuid("list_id", list_id)
         now = self._loop.time()
-        loop_minus_epoch = now - time.time()
+        loop_minus_epoch = now - time.time()  # the triggers' times are of the epoch, a waiter's on the loop's clock
         last_at = deadline + loop_minus_epoch
         waiter = _Waiter(
             answer=self._loop.create_future(),
@@ -149,8 +151,8 @@ class SharedPoller:
     # --- when there is a round
 
     def _plan(self, waiter: _Waiter) -> None:
-        """Have a round when a poll is due, unless one comes sooner."""
-        # A poll at the deadline, the last one, waits for no gap.
+        """Have a round when a poll is due. A sooner one is kept; if the poll is not part of it, it is planned anew."""
+        # The gap to the last round does not delay a poll at the deadline, the last one.
         is_last = waiter.due >= waiter.deadline
         at = waiter.due if is_last else max(waiter.due, self._last_round_at + self._gap)
         if at < self._next_round_at:
@@ -168,7 +170,7 @@ class SharedPoller:
         soon = now + self._gap
         due = [list_id for list_id, each in self._waiters.items() if any(waiter.due <= soon for waiter in each)]
         for list_id in due:
-            for waiter in self._waiters[list_id]:
+            for waiter in self._waiters[list_id]:  # also those that are not due: they may get the answer
                 waiter.due = _NEVER
         self._timer, self._next_round_at = None, _NEVER
         for waiter in waiters:
@@ -189,7 +191,7 @@ class SharedPoller:
         try:
             left = due if len(due) <= _FEW else await self._read_pages(due)
             await self._poll_by_id(left)
-        except MachFiveError as error:  # UnauthorizedError or ConfigurationError: final for all lists
+        except MachFiveError as error:  # UnauthorizedError or ConfigurationError: true of all lists of the round
             for list_id in due:
                 self._hand_out(list_id, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the triggers must hear of it, not hang
@@ -199,34 +201,35 @@ class SharedPoller:
 
     def _hand_out(self, list_id: str, polled: LeadList | MachFiveError) -> None:
         now = self._loop.time()
-        # Also to triggers that have come while the request was under way.
+        # Triggers that have come while the request was under way get it too.
         for waiter in self._waiters.get(list_id, ()):
             if waiter.answer_or_postpone(polled, now):
                 self._plan(waiter)
 
     async def _read_pages(self, due: list[str]) -> list[str]:
-        """Read pages until they have shown every list that is due, or have been enough; return those not shown."""
-        unseen, pages_left = set(due), len(due) // _LISTS_FOR_A_PAGE + 2
+        """Read pages until they have shown every list that is due, or no more may be read; return those not shown."""
+        unseen, pages_left = set(due), len(due) // _LISTS_PER_PAGE_MORE + 2
         known = Counter(waiter.known for list_id in due for waiter in self._waiters.get(list_id, ()) if waiter.known)
-        # First the status that most triggers know. A status that the contract does not name has pages as well.
+        # First the status that most triggers know. It may be one that docs/api.md does not name.
         for status in sorted({*RUNNING, *known}, key=lambda each: (-known[each], each)):
             offset, more = 0, True
             while more and unseen and pages_left:
-                # At once: the pages that the unseen lists would fill (rounded up), if all were in this status.
-                count = min(AT_ONCE, pages_left, -(-len(unseen) // protocol.PAGE_SIZE))
+                # At once as many pages as the unseen lists would fill if all had this status.
+                count = min(AT_ONCE, pages_left, math.ceil(len(unseen) / protocol.PAGE_SIZE))
                 offsets = range(offset, offset + count * protocol.PAGE_SIZE, protocol.PAGE_SIZE)
                 pages = await asyncio.gather(*(self._read_page(status, each) for each in offsets))
                 unseen.difference_update(*(shown for shown, _ in pages))
-                # A short page is the last one of its status. If all of these pages failed, more would fail too.
+                # A short page is the last one of its status. Pages that failed tell nothing, unless all of them did.
                 lengths = [length for _, length in pages if length is not None]
                 more = bool(lengths) and min(lengths) >= protocol.PAGE_SIZE
                 offset, pages_left = offset + count * protocol.PAGE_SIZE, pages_left - count
         return list(unseen)
 
     async def _read_page(self, status: str, offset: int) -> tuple[set[str], int | None]:
-        """Read a page and hand out what it shows; return the lists that have not ended, and its length.
+        """Read a page and hand out what it shows.
 
-        The length is None if the page could not be read.
+        :returns: the ids that it shows of lists that are awaited and have not ended, and how many lists it has; None
+            for the number if it could not be read
         """
         try:
             page = await self._client.send(protocol.list_statuses(status, offset))
@@ -245,18 +248,19 @@ class SharedPoller:
     async def _poll_by_id(self, list_ids: Iterable[str]) -> None:
         """Ask for lists by id, eight at a time."""
         left = list(list_ids)
-        random.shuffle(left)  # lists that always fail must not come first in every round
+        random.shuffle(left)  # else eight lists that always fail could be taken for an outage in every round
         tally = _Tally()
-        workers = [self._work_off(left, tally) for _ in range(min(AT_ONCE, len(left)))]
-        for outcome in await asyncio.gather(*workers, return_exceptions=True):
+        senders = [self._ask_one_after_another(left, tally) for _ in range(min(AT_ONCE, len(left)))]
+        for outcome in await asyncio.gather(*senders, return_exceptions=True):
             if outcome:
                 raise outcome
 
-    async def _work_off(self, left: list[str], tally: _Tally) -> None:
+    async def _ask_one_after_another(self, left: list[str], tally: _Tally) -> None:
+        """Take lists from those that are left and ask for each; in an outage hand out the last error instead."""
         while left:
             list_id = left.pop()
-            if tally.is_outage and tally.last:
-                self._hand_out(list_id, tally.last)
+            if outage := tally.outage:
+                self._hand_out(list_id, outage)
                 continue
             try:
                 lead_list = await self._client.send(
@@ -265,10 +269,10 @@ class SharedPoller:
             except NotWantedError:  # its triggers have gone while it waited for its turn
                 continue
             except (UnauthorizedError, ConfigurationError):
-                left.clear()  # the other workers stop too
+                left.clear()  # the other senders stop too
                 raise
             except MachFiveError as error:
-                if error.retryable:  # what is final says nothing of other lists
+                if error.retryable:  # a final error, such as a 404, is about this list alone
                     tally.failures, tally.last = tally.failures + 1, error
                 self._hand_out(list_id, error)
             else:
@@ -285,13 +289,14 @@ class _Tally:
     last: MachFiveError | None = None
 
     @property
-    def is_outage(self) -> bool:
-        return self.failures >= _FAILURES_OF_AN_OUTAGE and not self.succeeded
+    def outage(self) -> MachFiveError | None:
+        """The last error, if the API is taken to be down."""
+        return self.last if self.failures >= _FAILURES_OF_AN_OUTAGE and not self.succeeded else None
 
 
 def _gap_for(interval: float) -> float:
-    """Return the seconds between the beginnings of two rounds, at least, where a list is polled so often."""
-    return max(_SHORTEST_GAP, interval / _GAPS_AN_INTERVAL)
+    """Return the seconds between the beginnings of two rounds, at least, for the shortest interval of all waiters."""
+    return max(_SHORTEST_GAP, interval / _GAPS_PER_INTERVAL)
 
 
 _pollers: PerLoop[SharedPoller] = PerLoop()
