@@ -47,7 +47,7 @@ def test_a_slot_that_was_taken_meanwhile_costs_no_request_to_buy(
     run = TwoTriggerers(batch(slow_sandbox, deferrable=True), between=end_one)
     assert run() == slow_sandbox.purchases[-1].list_id
     first, again, _ = run.triggers
-    assert (first.gives_back, again.gives_back) == (None, 3)
+    assert (first.granted_limit, again.granted_limit) == (None, 3)
     assert first.asked_at == again.asked_at  # it is first in the queue again
     assert refused(slow_sandbox) == (0 if hint else 1)
     assert "the workspace runs 3 batches, and its limit is taken to be 3" in logs.text

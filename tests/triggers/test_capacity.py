@@ -18,7 +18,7 @@ from machfive_provider import exceptions
 from machfive_provider.sandbox import Sandbox
 from machfive_provider.triggers import events
 from machfive_provider.triggers.capacity import MachFiveCapacityTrigger
-from machfive_provider.waiting.capacity import CapacityQueue
+from machfive_provider.waiting.capacity_queue import CapacityQueue
 from tests.tasks import Logs, assert_plain, events_of
 from tests.virtual import buy
 
@@ -133,7 +133,7 @@ async def test_an_outage_heals(workspace: Sandbox, logs: Logs):
     for failures in (1, 3):  # each task's log is told
         assert logs.count(f"The workspace could not be read ({failures} in a row), which is tried again") == 2
     assert "(2 in a row)" not in logs.text
-    assert logs.count("first in the queue: 3 batches run, its limit is taken to be 3.") == 1
+    assert logs.count("number 1 of 2 in the queue: 3 batches run, its limit is taken to be 3.") == 1
     assert logs.count("number 2 of 2 in the queue: 3 batches run, its limit is taken to be 3.") == 1
     await stop([tasks[2]])
 

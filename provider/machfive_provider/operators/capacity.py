@@ -88,7 +88,7 @@ def wait_after_429(
             task.interval(),
             limit=limit,
             not_before=now + pause,
-            gives_back=None if was_refused else attempt.limit,
+            granted_limit=None if was_refused else attempt.limit,
             attempt=asdict(granted),
         )
         defer_purchase(task, trigger, deadline)

@@ -22,9 +22,11 @@ class MachFiveCapacityTrigger(PlainTrigger):
     :param asked_at: epoch seconds at which the task first asked, which gives its position in the queue
     :param deadline: epoch seconds after which the wait is given up
     :param poll_interval: seconds between reads of the workspace
-    :param limit: how many batches ran when the task was refused, None if it was not or could not tell
+    :param limit: how many batches were counted right after the task was refused; None if it was not refused, or if
+        they could not be counted
     :param not_before: epoch seconds before which the API may not be asked (Retry-After), 0 if it did not say
-    :param gives_back: the limit known when it was granted a slot that was taken before it could submit, else None
+    :param granted_limit: for a task that comes back because others took its slot before it could submit: the limit by
+        which the slot was granted; else None
     :param attempt: returned in the event, with the workspace's limit as ``limit``
     """
 
@@ -36,7 +38,7 @@ class MachFiveCapacityTrigger(PlainTrigger):
         poll_interval: float,
         limit: int | None = None,
         not_before: float = 0.0,
-        gives_back: int | None = None,
+        granted_limit: int | None = None,
         attempt: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -46,7 +48,7 @@ class MachFiveCapacityTrigger(PlainTrigger):
         self.poll_interval = poll_interval
         self.limit = limit
         self.not_before = not_before
-        self.gives_back = gives_back
+        self.granted_limit = granted_limit
         self.attempt = dict(attempt or {})
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -59,7 +61,7 @@ class MachFiveCapacityTrigger(PlainTrigger):
                 interval=self.poll_interval,
                 limit=self.limit,
                 not_before=self.not_before,
-                gives_back=self.gives_back,
+                granted_limit=self.granted_limit,
                 log=self.log,
             )
         except exceptions.MachFiveError as error:

@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 from machfive_provider import exceptions
 from machfive_provider.api import protocol
 from machfive_provider.api.models import RUNNING
-from machfive_provider.waiting.capacity import CapacityQueue, ProgressLog, QueuePosition, Waiter, no_capacity
+from machfive_provider.waiting.capacity import ProgressLog, no_capacity
+from machfive_provider.waiting.capacity_queue import CapacityQueue, QueuePosition, Waiter
 from machfive_provider.waiting.decision import jittered
 from machfive_provider.waiting.per_loop import PerLoop
 from machfive_provider.waiting.shared_client import SharedClient, shared_client
@@ -155,7 +156,7 @@ async def wait_for_capacity(
     interval: float,
     limit: int | None,
     not_before: float,
-    gives_back: int | None,
+    granted_limit: int | None,
     log: Any,
 ) -> int | None:
     """Return when the task may submit: in order with all that wait in this triggerer.
@@ -165,12 +166,12 @@ async def wait_for_capacity(
     :param asked_at: epoch seconds at which the task first asked
     :param deadline: epoch seconds at which it gives up, after one read at least
     :param interval: seconds between reads
-    :param limit, not_before, gives_back: as for :meth:`CapacityQueue.join`
+    :param limit, not_before, granted_limit: as for :meth:`CapacityQueue.join`
     :raises CapacityTimeoutError: at the deadline
     :raises MachFivePermanentError: if the workspace may not be read
     """
     queue = _queues.setdefault(asyncio.get_running_loop(), {}).setdefault(conn_id, CapacityQueue())
-    waiter = queue.join(asked_at, time.time(), limit, not_before, gives_back=gives_back)
+    waiter = queue.join(asked_at, time.time(), limit, not_before, granted_limit=granted_limit)
     try:
         async with (
             shared_client(conn_id) as client,
