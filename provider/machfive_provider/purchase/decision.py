@@ -29,8 +29,8 @@ The rules of :func:`decide_purchase`; the first that applies decides:
 5. A POST may be unanswered, and the search showed a list whose tag was cut off by the server: that list may be the
    POST's, so fail this try.
 6. A POST may be unanswered, and this try has searched for the POST's list for less than :func:`shows_within`, 2
-   minutes, or 12 where the POST may have been of a single lead: wait. Each try counts anew: the one before
-   may have sent its POST at its end.
+   minutes, or 12 where the POST may have been of a single lead: wait. Each try counts anew, because the one before may
+   have sent its POST just before it ended.
 7. A POST may be unanswered, but its list has not shown up for that long, so it was very likely not accepted: buy, with
    a warning that the batch may be paid for twice.
 

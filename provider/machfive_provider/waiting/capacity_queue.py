@@ -135,7 +135,7 @@ class CapacityQueue:
         limit, learned_at = self._learned
         if 0 <= now - learned_at < REMEMBERED_FOR:
             return limit
-        # Not None: then as many as ever got in might try at once, and most would be refused.
+        # With None as many might try at once as ever got in, and most would be refused.
         return limit + 1 if self.hint is None else self.hint
 
     def update(self, active: Set[str], now: float) -> list[Waiter]:
@@ -200,5 +200,5 @@ class CapacityQueue:
             return
         self._reservations.remove(mine)
         if mine.used:
-            # This task submitted nothing, so the list that was counted for it is another's: count it for another.
+            # This task submitted nothing, so the list counted for it is another task's: it uses another reservation up.
             self._use_up(1)

@@ -40,9 +40,9 @@ from machfive_provider.waiting.shared_client import AT_ONCE, NotWantedError, Sha
 __all__ = ["SharedPoller", "shared_poller"]
 
 _SHORTEST_GAP = 1.0  # seconds between the beginnings of two rounds, at least
-_GAPS_PER_INTERVAL = 10  # this many rounds within the shortest interval at most; with one of 20 s a round each 2 s
+_GAPS_PER_INTERVAL = 10  # this many rounds within the shortest interval at most; with one of 20 s, a round every 2 s
 _FEW = 2  # up to so many lists are asked for by id: pages, one of each running status, would be as many requests
-_LISTS_PER_PAGE_MORE = 10  # beyond the first two pages, one more may be read for each so many lists that are due
+_LISTS_PER_EXTRA_PAGE = 10  # beyond the first two pages, one more may be read for each so many lists that are due
 _FAILURES_OF_AN_OUTAGE = 8  # in a round without a success
 _NEVER = float("inf")
 
@@ -208,7 +208,7 @@ class SharedPoller:
 
     async def _read_pages(self, due: list[str]) -> list[str]:
         """Read pages until they have shown every list that is due, or no more may be read; return those not shown."""
-        unseen, pages_left = set(due), len(due) // _LISTS_PER_PAGE_MORE + 2
+        unseen, pages_left = set(due), len(due) // _LISTS_PER_EXTRA_PAGE + 2
         known = Counter(waiter.known for list_id in due for waiter in self._waiters.get(list_id, ()) if waiter.known)
         # First the status that most triggers know. It may be one that docs/api.md does not name.
         for status in sorted({*RUNNING, *known}, key=lambda each: (-known[each], each)):
