@@ -100,14 +100,15 @@ class CapacityQueue:
         :param granted_limit: for a task that comes back because others took its slot before it could submit: the limit
             by which the slot was granted, perhaps by another queue; else None
         """
-        if limit is not None:
+        if limit == 0:
+            # What fills the workspace may not be listed yet. So the limit counts as unknown, and one task tries.
+            self._learned, self._tries = None, 1
+        elif limit is not None:
             self._learn(limit, now)
         elif self._learned is None and granted_limit is not None:
             self._learn(granted_limit, now)
         self.pause(not_before, now)
-        # Not given back where it was refused although no batch was counted: the lists that fill the workspace may not
-        # be listed yet. The reservation stays, so that the next attempt comes a minute later and not at once.
-        if granted_limit is not None or (limit is not None and limit >= 1) or not_before > now:
+        if limit is not None or granted_limit is not None or not_before > now:
             self._give_back(asked_at)
         waiter = Waiter(asked_at, next(self._arrivals))
         insort(self._queue, waiter, key=lambda each: (each.asked_at, each.arrival))
@@ -177,10 +178,9 @@ class CapacityQueue:
 
     def _learn(self, running: int, now: float) -> None:
         # Batches may have ended between the error response and the count, and new lists may not be listed yet: so the
-        # limit is taken to be the most that ran in the last ten minutes. Where none ran, nothing is learned.
+        # limit is taken to be the most that ran in the last ten minutes.
         self._note_running(running, now)
-        if self._most_run[0]:
-            self._learned = (self._most_run[0], now)
+        self._learned = (self._most_run[0], now)
 
     def _reserved(self, now: float) -> int:
         # A clock that was set back must not make a reservation last for hours.
