@@ -108,11 +108,11 @@ class AirflowApi:
 
     def unpause(self, dag_id: str) -> None:
         """Let the DAG's runs begin."""
-        self._check(self._patch(f"/dags/{dag_id}", {"is_paused": False}))
+        self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
 
     def unpause_all(self) -> None:
         """Let the runs of all DAGs begin: one write where many tasks begin at once, see `create_run`."""
-        self._check(self._patch("/dags?dag_id_pattern=%25&limit=100", {"is_paused": False}))
+        self._call("PATCH", "/dags", params={"dag_id_pattern": "%", "limit": 100}, json={"is_paused": False})
 
     def create_run(
         self,
@@ -126,7 +126,7 @@ class AirflowApi:
 
         Several runs are best created before the first DAG is unpaused: Airflow writes its audit log on the API
         server's event loop, and on SQLite that write blocks while a task's own write waits for the same loop. After
-        `DATABASE_PATIENCE_SECONDS` a request fails, or the scheduler ends.
+        `DATABASE_PATIENCE_SECONDS` a request fails with 500, or the scheduler ends.
         """
         body: dict[str, Any] = {
             "conf": dict(conf or {}),
@@ -152,7 +152,8 @@ class AirflowApi:
 
         A 409 says that it was taken all the same, by a request before that Airflow answered with an error.
         """
-        response = self._patch(f"{_task_path(dag_id, run_id, task_id)}/-1/hitlDetails", {"chosen_options": [option]})
+        path = f"{_task_path(dag_id, run_id, task_id)}/-1/hitlDetails"
+        response = self._send("PATCH", path, json={"chosen_options": [option]})
         if response.status_code != httpx.codes.CONFLICT:
             self._check(response)
 
@@ -296,16 +297,16 @@ class AirflowApi:
         return dict(self._call("GET", path, params={"map_index": map_index})["extra_links"])
 
     def _call(self, method: str, path: str, *, missing: Any = ..., **kwargs: Any) -> Any:
-        response = self._http.request(method, f"/api/v2{path}", **kwargs)
+        response = self._send(method, path, **kwargs)
         if missing is not ... and response.status_code == httpx.codes.NOT_FOUND:
             return missing
         self._check(response)
         return response.json() if response.content else None
 
-    def _patch(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
-        """Send a change that may be repeated, up to five times after a database error: see `create_run`."""
+    def _send(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        """Send a request, up to five times while the answer is 500, as for a locked database: see `create_run`."""
         for _ in range(5):
-            response = self._http.patch(f"/api/v2{path}", json=body)
+            response = self._http.request(method, f"/api/v2{path}", **kwargs)
             if response.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
                 break
         return response

@@ -128,8 +128,7 @@ def _settings(
         },
         "database": {
             # SQLite has one writer at a time; on a busy machine its 5 s of patience end in "database is locked". For as
-            # long the API server may stand still: Airflow 3.3 logs what a person does (log_action in
-            # api_fastapi/logging/decorators.py) on the event loop, which a task's request may need to release the lock.
+            # long the API server may stand still: see `AirflowApi.create_run`.
             "sql_alchemy_conn": f"sqlite:///{path / 'airflow.db'}?timeout={DATABASE_PATIENCE_SECONDS}",
             "load_default_connections": False,
         },
