@@ -101,7 +101,8 @@ class CapacityQueue:
             by which the slot was granted, perhaps by another queue; else None
         """
         if limit == 0:
-            # What fills the workspace may not be listed yet. So the limit counts as unknown, and one task tries.
+            # The lists that fill the workspace may not be listed yet. What was learned is forgotten: the hint holds;
+            # without one, a single task tries.
             self._learned, self._tries = None, 1
         elif limit is not None:
             self._learn(limit, now)
